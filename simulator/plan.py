@@ -1,0 +1,182 @@
+"""A parallel plan laid over ranks: which rank holds what, and which ranks talk to each other.
+
+Ranks are numbered TP fastest, then DP, then PP (Megatron-LM's default order), so TP groups sit inside a node and
+an EP group is a run of neighbouring ranks of one pipeline stage.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.errors import UserError
+
+# Larger steps are not what anyone runs, and take minutes to lay out.
+MAX_CHUNKS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A plan that tiles the ranks.
+
+    Parameters
+    ----------
+    tensor, data, pipeline, expert
+        Sizes of the TP, DP, PP and EP groups, in ranks.
+    micro_batches
+        Micro-batches per step and DP replica (1 outside training).
+    stage_layers
+        ``[pipeline]`` transformer layers on each stage.
+    """
+
+    tensor: int
+    data: int
+    pipeline: int
+    expert: int
+    micro_batches: int
+    stage_layers: tuple[int, ...]
+
+    @property
+    def ranks(self) -> int:
+        """All ranks."""
+        return self.tensor * self.data * self.pipeline
+
+    @property
+    def stage_ranks(self) -> int:
+        """Ranks of one pipeline stage."""
+        return self.tensor * self.data
+
+    @property
+    def expert_groups(self) -> int:
+        """EP groups on one stage: replicas of its experts."""
+        return self.stage_ranks // self.expert
+
+    def _grid(self) -> NDArray[np.int32]:
+        return np.arange(self.ranks, dtype=np.int32).reshape(self.pipeline, self.data, self.tensor)
+
+    def tensor_groups(self) -> NDArray[np.int32]:
+        """Return ``[groups, tensor]`` ranks."""
+        return self._grid().reshape(-1, self.tensor)
+
+    def data_groups(self) -> NDArray[np.int32]:
+        """Return ``[groups, data]`` ranks."""
+        return self._grid().transpose(0, 2, 1).reshape(-1, self.data)
+
+    def expert_rank_groups(self) -> NDArray[np.int32]:
+        """Return ``[groups, expert]`` ranks."""
+        return self._grid().reshape(-1, self.expert)
+
+    def expert_data_groups(self) -> NDArray[np.int32]:
+        """Return ``[groups, expert_groups]`` ranks that hold the same experts."""
+        grid = self._grid().reshape(self.pipeline, self.expert_groups, self.expert)
+        return grid.transpose(0, 2, 1).reshape(-1, self.expert_groups)
+
+    def stage_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the senders and receivers of forward activations, one pair per rank and stage boundary."""
+        grid = self._grid()
+        return grid[:-1].ravel(), grid[1:].ravel()
+
+
+def split_layers(layers: int, stages: int) -> tuple[int, ...]:
+    """Return layers per stage: even, and where they don't divide, short stages at the end and then at the start.
+
+    The last stage also carries the LM head and the first the embedding, so they are the ones to be short.
+    """
+    base, extra = divmod(layers, stages)
+    order = [stages - 1, 0, *range(stages - 2, 0, -1)][: stages - extra] if extra else []
+    short = set(order)
+    return tuple(base if stage in short or not extra else base + 1 for stage in range(stages))
+
+
+def tile_problems(
+    ranks: int, tensor: int, pipeline: int, expert: int, data: int | None, layers: int, heads: int
+) -> Iterator[str]:
+    """Yield one line per way in which the plan fails to tile the ranks or the model."""
+    if ranks % (tensor * pipeline):
+        near = max(tensor * pipeline, ranks // (tensor * pipeline) * tensor * pipeline)
+        yield (
+            f"plan: TP {tensor} x PP {pipeline} does not tile {ranks} ranks; use a multiple of {tensor * pipeline} "
+            f"ranks (for example {near}), or other sizes"
+        )
+    elif data is not None and tensor * pipeline * data != ranks:
+        yield (
+            f"plan.data = {data}: TP {tensor} x PP {pipeline} x DP {data} is {tensor * pipeline * data}, not the "
+            f"{ranks} ranks; use data = {ranks // (tensor * pipeline)} or leave it out"
+        )
+    elif (ranks // pipeline) % expert:
+        yield (
+            f"plan.expert = {expert}: a stage has TP x DP = {ranks // pipeline} ranks, not a multiple of {expert}; "
+            f"use {_divisor_near(ranks // pipeline, expert)}"
+        )
+    if heads % tensor:
+        yield f"plan.tensor = {tensor}: {heads} attention heads do not divide by it; use {_divisor_near(heads, tensor)}"
+    if layers < pipeline:
+        yield f"plan.pipeline = {pipeline}: the model has only {layers} layers; use at most {layers} stages"
+
+
+def _divisor_near(number: int, wanted: int) -> int:
+    divisors = [d for d in range(1, min(number, wanted) + 1) if number % d == 0]
+    return divisors[-1]
+
+
+def batch_problems(global_batch: int, data: int, micro_batch: int) -> Iterator[str]:
+    """Yield a line if the global batch does not split into whole micro-batches on every replica."""
+    step = data * micro_batch
+    if global_batch % step:
+        near = max(step, round(global_batch / step) * step)
+        yield (
+            f"workload.global_batch_sequences = {global_batch}: not a multiple of DP {data} x micro-batch "
+            f"{micro_batch} = {step}; use for example {near}"
+        )
+
+
+def layout(
+    ranks: int,
+    tensor: int,
+    pipeline: int,
+    expert: int,
+    data: int | None,
+    layers: int,
+    heads: int,
+    global_batch: int | None,
+    micro_batch: int,
+    stage_layers: Sequence[int] | None = None,
+) -> Layout:
+    """Return the plan laid over `ranks`.
+
+    Parameters
+    ----------
+    global_batch
+        Sequences per training step; None outside training, where there is one micro-batch.
+    stage_layers
+        Layers on each stage; None to split them evenly.
+
+    Raises
+    ------
+    UserError
+        With every failed check at once.
+    """
+    problems = list(tile_problems(ranks, tensor, pipeline, expert, data, layers, heads))
+    if stage_layers is not None and (
+        len(stage_layers) != pipeline or sum(stage_layers) != layers or min(stage_layers) < 1
+    ):
+        problems.append(
+            f"plan.layers_per_stage = {list(stage_layers)}: must be {pipeline} positive numbers that add up to "
+            f"{layers} layers; correct it, or leave it out to split evenly"
+        )
+    replicas = ranks // (tensor * pipeline)
+    if global_batch is not None and not problems:
+        problems += batch_problems(global_batch, replicas, micro_batch)
+        chunks = global_batch // (replicas * micro_batch) * pipeline
+        if chunks > MAX_CHUNKS:
+            problems.append(
+                f"workload.global_batch_sequences = {global_batch}: {chunks} chunks of micro-batches and stages, "
+                f"more than {MAX_CHUNKS}; use a smaller batch, larger micro-batches or more replicas"
+            )
+    if problems:
+        raise UserError(*problems)
+    micro_batches = 1 if global_batch is None else global_batch // (replicas * micro_batch)
+    return Layout(
+        tensor, replicas, pipeline, expert, micro_batches, tuple(stage_layers or split_layers(layers, pipeline))
+    )

@@ -1,0 +1,153 @@
+"""What a user asks: a validated, frozen scenario.
+
+A scenario file is TOML. `extends` names another file (relative to the first) or a shipped scenario whose values are
+taken where this one is silent; `--set a.b=value` overrides both. `load_scenario` reports all problems at once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from topologies.specs import Dtype
+
+MAX_TOKENS = 2**40
+
+
+class Section(BaseModel):
+    """A frozen table of a scenario that refuses unknown keys, loose types, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """Which model: a catalogue name, or the path of a Hugging Face config.json."""
+
+    name: str = Field(description="catalogue name (`epsim catalog models`) or path of a Hugging Face config.json")
+    layers: int | None = Field(default=None, ge=1, le=10_000, description="run a cut-down model of so many layers")
+    dense_layers: int | None = Field(default=None, ge=0, le=10_000, description="dense layers of the cut-down model")
+    mtp_layers: int | None = Field(
+        default=None, ge=0, le=8, description="multi-token-prediction modules that are trained; default: the model's"
+    )
+
+
+class Cluster(Section):
+    """Which machine, and how much of it."""
+
+    name: str = Field(description="catalogue name (`epsim catalog clusters`)")
+    chips: int | None = Field(
+        default=None,
+        ge=1,
+        description="chips as sold (packages); default: the nominal size (training), or one EP group (prefill, decode)",
+    )
+
+
+class Workload(Section):
+    """What is computed: a training step, or one iteration of prefill or decode in steady state."""
+
+    phase: Literal["training", "prefill", "decode"]
+    sequence_tokens: int = Field(
+        default=4096,
+        ge=1,
+        le=MAX_TOKENS,
+        description="tokens per sequence (training), per prompt (prefill), or mean KV length (decode)",
+    )
+    global_batch_sequences: int | None = Field(
+        default=None, ge=1, le=MAX_TOKENS, description="training: sequences per optimizer step"
+    )
+    tokens_per_rank: int | None = Field(
+        default=None, ge=1, le=MAX_TOKENS, description="prefill: prompt tokens per attention-DP rank and iteration"
+    )
+    batch_per_rank: int | None = Field(
+        default=None, ge=1, le=MAX_TOKENS, description="decode: sequences per attention-DP rank"
+    )
+    mtp_acceptance: float | None = Field(
+        default=None, ge=0, le=1, description="decode: share of drafted tokens accepted; unset = no drafting"
+    )
+
+
+class Plan(Section):
+    """How the work is split. Sizes count ranks; a dual-die package has two."""
+
+    tensor: int = Field(default=1, ge=1, description="TP: ranks that share one layer's matrices")
+    pipeline: int = Field(default=1, ge=1, description="PP: pipeline stages (training)")
+    expert: int = Field(default=1, ge=1, description="EP: ranks that share the routed experts")
+    layers_per_stage: tuple[int, ...] | None = Field(
+        default=None, strict=False, description="training: transformer layers on each stage; default: split evenly"
+    )
+    data: int | None = Field(default=None, ge=1, description="DP: replicas; default: ranks / (TP x PP)")
+    micro_batch_sequences: int = Field(default=1, ge=1, description="training: sequences per micro-batch")
+    schedule: Literal["1f1b", "gpipe", "dualpipe"] = Field(default="1f1b", description="pipeline schedule (training)")
+    zero: Literal[0, 1] = Field(default=1, description="ZeRO stage: 1 shards optimizer state over DP")
+    recompute: Literal["none", "light", "selective", "full"] = Field(
+        default="none",
+        description="activation recomputation: light = norms, MLA up-projections and activation functions; "
+        "selective = light and the attention core; full = whole layers",
+    )
+    overlap: Literal["none", "two-microbatch"] = Field(
+        default="none", description="prefill and decode: hide dispatch and combine behind a second micro-batch"
+    )
+
+
+class Precision(Section):
+    """Data types of weights in GEMMs, of the KV cache, and on the wire."""
+
+    gemm: Dtype = Field(default="bf16", description="GEMM inputs and weights")
+    kv: Literal["bf16", "fp16", "fp8", "int8"] = Field(default="bf16", description="KV cache elements")
+    dispatch: Literal["bf16", "fp16", "fp8", "int8", "fp4"] = Field(default="bf16", description="dispatch payload")
+    combine: Literal["bf16", "fp16", "fp8", "int8", "fp4"] = Field(default="bf16", description="combine payload")
+
+
+class Routing(Section):
+    """Where tokens go: recorded statistics, a recorded trace, uniform random, or force-balanced."""
+
+    kind: Literal["fitted", "trace", "uniform", "balanced"] = Field(default="fitted")
+    statistics: str = Field(default="deepseek-v2-lite-esft", description="shipped statistics, or a TOML file")
+    trace: str | None = Field(default=None, description="native trace file (Parquet or npz), with kind = 'trace'")
+    mix: str = Field(
+        default="mixed",
+        description="'mixed' (the statistics' tasks in equal parts), 'broad' (very many topics), or one task",
+    )
+    strength: float = Field(default=1.0, ge=0, le=4, description="skew dial: 0 uniform, 1 as recorded")
+    placement: Literal["contiguous", "balanced", "random"] = Field(default="contiguous")
+    redundant_experts: Annotated[int, Field(ge=0, le=100_000)] | Literal["fill"] = Field(
+        default=0,
+        description="extra slots for replicas of hot experts; 'fill': as few as make the slots divide over the ranks",
+    )
+    shared_expert_ranks: int = Field(
+        default=0, ge=0, le=1_000_000, description="EP ranks that hold only a copy of the shared expert"
+    )
+
+
+class Transport(Section):
+    """How dispatch and combine move."""
+
+    mode: Literal["auto", "normal", "low-latency"] = Field(
+        default="auto", description="auto: low-latency in decode, normal otherwise"
+    )
+
+
+class Economics(Section):
+    """Assumptions behind cost and energy; set them to your own."""
+
+    usd_per_chip_hour: float | None = Field(default=None, gt=0, description="rent; replaces the capital-cost estimate")
+    usd_per_chip: float | None = Field(default=None, gt=0, description="purchase price; default: the catalogue's")
+    amortisation_years: float = Field(default=4.0, gt=0, le=50)
+    usd_per_kwh: float = Field(default=0.10, ge=0, le=100)
+    pue: float = Field(default=1.25, ge=1, le=10)
+
+
+class Scenario(Section):
+    """One what-if: a model on a machine, split by a plan, doing a workload."""
+
+    name: str = Field(default="unnamed", max_length=200)
+    description: str = Field(default="", max_length=4000)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    fidelity: Literal["analytic", "des"] = Field(default="analytic")
+    model: Model
+    cluster: Cluster
+    workload: Workload
+    plan: Plan = Plan()
+    precision: Precision = Precision()
+    routing: Routing = Routing()
+    transport: Transport = Transport()
+    economics: Economics = Economics()
