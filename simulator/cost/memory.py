@@ -1,0 +1,202 @@
+"""Device memory of a rank: what it holds, item by item [bytes]."""
+
+from simulator.plan import Layout
+from simulator.result import MemoryUse
+from workloads.models.counts import Parameters
+from workloads.models.specs import ModelSpec
+
+# Mixed-precision training state per parameter: weights in BF16, gradients accumulated in FP32, and FP32 master weights
+# with two Adam moments (Rajbhandari et al., arXiv:1910.02054 section 3.1; Megatron-LM's distributed optimizer).
+WEIGHT_BYTES = 2.0
+GRADIENT_BYTES = 4.0
+OPTIMIZER_BYTES = 12.0
+ACTIVATION_BYTES = 2.0
+# Runtime context, communication buffers and allocator fragmentation: assumed, as no source gives one figure for all.
+RESERVE_BYTES = 4.0 * 2**30
+DTYPE_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
+
+
+def stage_parameters(
+    model: ModelSpec, counts: Parameters, layers: range, first: bool, last: bool, tensor: int
+) -> tuple[float, float]:
+    """Return the parameters of one rank outside the routed experts, and of all routed experts of its stage.
+
+    Parameters
+    ----------
+    layers
+        Transformer layers of the stage, numbered over the model; the first `model.dense_layers` are dense.
+    first, last
+        Whether the stage holds the embedding, and the LM head with the MTP layers.
+    tensor
+        TP ranks that share the matrices.
+    """
+    dense = sum(1 for layer in layers if layer < model.dense_layers or not model.experts)
+    moe = len(layers) - dense
+    own = len(layers) * counts.attention_per_layer + dense * counts.dense_ffn_per_layer
+    own += moe * (counts.router_per_layer + counts.shared_experts_per_layer)
+    all_routed = counts.expert * (model.experts.routed_experts if model.experts else 0)
+    own += counts.embedding * first + counts.head * last
+    experts = moe * all_routed
+    if last:
+        own += counts.mtp - model.mtp_layers * all_routed
+        experts += model.mtp_layers * all_routed
+    return own / tensor, experts
+
+
+def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dtype: str, imbalance: float) -> float:
+    """Return the bytes that one layer keeps per token for its backward pass, with flash attention.
+
+    `none` keeps every GEMM input, queries, keys and values, and both sides of the activation function, in BF16.
+    `light` keeps the inputs of norms, compressed latents, the attention output and the activation function's input,
+    GEMM inputs in the GEMM's format (DeepSeek-V3, arXiv:2412.19437 sections 3.2.3 and 3.3.3); `selective` is the same
+    without the attention output; `full` keeps the layer's input only (arXiv:2205.05198 section 5).
+
+    Parameters
+    ----------
+    dtype
+        GEMM format.
+    imbalance
+        Tokens on the busiest expert rank over the mean, which scales what the routed experts keep.
+    """
+    attention, hidden, experts = model.attention, model.hidden, model.experts
+    if recompute == "full":
+        return hidden * ACTIVATION_BYTES
+    output = attention.heads * attention.v_dim
+    queries_keys_values = (
+        attention.heads + attention.kv_heads
+    ) * attention.head_dim + attention.kv_heads * attention.v_dim
+    compressed = attention.q_lora_rank + attention.kv_lora_rank + attention.qk_rope_dim
+    gates = model.ffn_matrices - 1
+    width = model.dense_ffn if dense or experts is None else experts.shared_ffn
+    routed = 0 if dense or experts is None else experts.top_k * imbalance
+    expert_ffn = experts.expert_ffn if experts else 0
+    if recompute == "none":
+        inputs = 2 * hidden + compressed + queries_keys_values + output
+        ffn = 2 * hidden + (gates + 1) * width + routed * (hidden + (gates + 1) * expert_ffn)
+        return (inputs + ffn) * ACTIVATION_BYTES
+    input_bytes = DTYPE_BYTES[dtype]
+    block = (2 * hidden + compressed + (output if recompute == "light" else 0)) * ACTIVATION_BYTES
+    return block + (gates * width + routed * (hidden + gates * expert_ffn)) * input_bytes
+
+
+def in_flight(schedule: str, stage: int, layout: Layout) -> int:
+    """Return the most micro-batches whose activations one rank of a stage holds at once.
+
+    GPipe holds all; 1F1B one per stage that follows, itself included; DualPipe one more than there are stages
+    (arXiv:2412.19437 Table 2).
+    """
+    if schedule == "gpipe":
+        return layout.micro_batches
+    if schedule == "dualpipe":
+        return min(layout.pipeline + 1, layout.micro_batches)
+    return min(layout.pipeline - stage, layout.micro_batches)
+
+
+def training_memory(
+    model: ModelSpec,
+    counts: Parameters,
+    layout: Layout,
+    schedule: str,
+    zero: int,
+    recompute: str,
+    dtype: str,
+    tokens: float,
+    imbalance: float,
+    capacity_bytes: float,
+) -> tuple[MemoryUse, ...]:
+    """Return the memory of each pipeline stage's ranks; the busiest EP rank stands for its stage.
+
+    Parameters
+    ----------
+    dtype
+        GEMM format.
+    tokens
+        Tokens of one micro-batch before TP.
+    imbalance
+        See `activation_bytes_per_token`.
+    """
+    uses = []
+    bounds = [sum(layout.stage_layers[:stage]) for stage in range(layout.pipeline + 1)]
+    for stage in range(layout.pipeline):
+        held = [stage, layout.pipeline - 1 - stage] if schedule == "dualpipe" and layout.pipeline > 1 else [stage]
+        own = experts = kept = 0.0
+        for part in held:
+            layers = range(bounds[part], bounds[part + 1])
+            more, routed = stage_parameters(
+                model, counts, layers, part == 0, part == layout.pipeline - 1, layout.tensor
+            )
+            own, experts = own + more, experts + routed / layout.expert
+            kept += sum(
+                activation_bytes_per_token(model, layer < model.dense_layers, recompute, dtype, imbalance)
+                for layer in layers
+            )
+        kept /= len(held)
+        shard = layout.data if zero else 1
+        expert_shard = layout.expert_groups if zero else 1
+        working = 0.0 if recompute == "none" else activation_bytes_per_token(model, False, "none", dtype, imbalance)
+        items = {
+            "weights": (own + experts) * WEIGHT_BYTES,
+            "gradients": (own + experts) * GRADIENT_BYTES,
+            "optimizer": OPTIMIZER_BYTES * (own / shard + experts / expert_shard),
+            "activations": kept * tokens / layout.tensor * in_flight(schedule, stage, layout),
+            "recomputed layer": working * tokens / layout.tensor,
+            "logits": tokens * model.vocab / layout.tensor * 4.0 * (layout.pipeline - 1 in held),
+            "reserve": RESERVE_BYTES,
+        }
+        uses.append(
+            MemoryUse(
+                rank_class=f"stage {stage}", items=items, total_bytes=sum(items.values()), capacity_bytes=capacity_bytes
+            )
+        )
+    return tuple(uses)
+
+
+def serving_memory(
+    model: ModelSpec,
+    counts: Parameters,
+    layout: Layout,
+    weight_dtype: str,
+    kv_bytes: float,
+    slots: int,
+    tokens: float,
+    imbalance: float,
+    capacity_bytes: float,
+    shared_ranks: int,
+) -> tuple[MemoryUse, ...]:
+    """Return the memory of the ranks of a prefill or decode instance.
+
+    Parameters
+    ----------
+    kv_bytes
+        KV cache of one rank [bytes].
+    slots
+        Routed-expert slots per rank and layer.
+    tokens
+        Tokens that one rank computes per iteration.
+    shared_ranks
+        EP ranks that hold a copy of the shared expert instead of routed ones.
+    """
+    own, _ = stage_parameters(model, counts, range(model.layers), True, True, layout.tensor)
+    embeddings = (counts.embedding + counts.head) / layout.tensor
+    shared = model.moe_layers * counts.shared_experts_per_layer / layout.tensor
+    body = own - embeddings - (shared if shared_ranks else 0.0)
+    width = DTYPE_BYTES[weight_dtype]
+    per_layer = 4 * model.hidden + 2 * model.attention.heads * model.attention.head_dim / layout.tensor
+    top_k = model.experts.top_k if model.experts else 0
+    buffers = 2 * tokens * top_k * imbalance * model.hidden * ACTIVATION_BYTES
+    items = {
+        "weights": body * width + embeddings * 2.0,
+        "routed experts": model.moe_layers * counts.expert * slots * width,
+        "kv cache": kv_bytes,
+        "activations": tokens * per_layer * ACTIVATION_BYTES,
+        "dispatch and combine buffers": buffers,
+        "reserve": RESERVE_BYTES,
+    }
+    return (
+        MemoryUse(
+            rank_class="every rank" if not shared_ranks else "routed-expert rank",
+            items=items,
+            total_bytes=sum(items.values()),
+            capacity_bytes=capacity_bytes,
+        ),
+    )

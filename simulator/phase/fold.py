@@ -1,0 +1,118 @@
+"""What layers add up to: stage by stage in training, one after the other or overlapped in serving."""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.analytic.longest_path import longest_paths
+from simulator.phase.layers import LayerTimes
+from simulator.program import Program, ProgramBuilder
+from simulator.result import PARTS
+from workloads.models.specs import ModelSpec
+
+Floats = NDArray[np.float64]
+COMPUTE, COMMUNICATION = 0, 1
+
+
+def layer_blocks(model: ModelSpec, times: LayerTimes) -> Floats:
+    """Return ``[4, batches, layers, len(PARTS)]``: before dispatch, dispatch, experts, combine of every layer [s].
+
+    A dense layer is all before dispatch.
+    """
+    batches = times.dispatch.shape[0]
+    dense = model.layers - model.moe_layers
+    blocks = np.zeros((4, batches, model.layers, len(PARTS)))
+    blocks[0, :, :dense] = times.dense_layer
+    blocks[0, :, dense:] = times.attention + times.before_experts
+    for index, block in enumerate((times.dispatch, times.experts, times.combine), start=1):
+        blocks[index, :, dense:] = block
+    return blocks
+
+
+def stage_sums(blocks: Floats, stage_layers: tuple[int, ...]) -> Floats:
+    """Return the time of each stage's layers with nothing hidden, ``[stages, batches, len(PARTS)]`` [s]."""
+    bounds = np.concatenate([[0], np.cumsum(stage_layers)[:-1]])
+    return np.add.reduceat(blocks.sum(axis=0), bounds, axis=1).transpose(1, 0, 2)
+
+
+def stage_pairs(forward: Floats, backward: Floats, stage_layers: tuple[int, ...]) -> Floats:
+    """Return the time of a forward and a backward that hide each other's communication, ``[stages, batches, parts]``.
+
+    One micro-batch's dispatch and combine run beside the other's compute, block by block (DualPipe, arXiv:2412.19437
+    Fig. 4): the forward walks the layers up, the backward down.
+
+    Parameters
+    ----------
+    forward, backward
+        ``[4, batches, layers, len(PARTS)]`` from `layer_blocks`.
+    """
+    bounds = np.concatenate([[0], np.cumsum(stage_layers)])
+    pairs = []
+    for first, last in pairwise(bounds.tolist()):
+        up = forward[:, :, first:last].transpose(0, 2, 1, 3)
+        down = backward[:, :, first:last][:, :, ::-1].transpose(0, 2, 1, 3)
+        pairs.append(_pair(up, down))
+    return np.array(pairs)
+
+
+def _pair(up: Floats, down: Floats) -> Floats:
+    """One stage's pair; `up` and `down` are ``[4, layers, batches, len(PARTS)]`` in the order they run."""
+    rows: list[Floats] = []
+    stream: list[int] = []
+    waits: list[tuple[int, ...]] = []
+
+    def add(queue: int, row: Floats, *after: int) -> int:
+        rows.append(row)
+        stream.append(queue)
+        waits.append(tuple(index for index in after if index >= 0))
+        return len(rows) - 1
+
+    layers = up.shape[1]
+    ready_up = add(COMPUTE, up[0, 0])
+    ready_down = -1
+    for layer in range(layers):
+        sent_down = add(COMMUNICATION, down[1, layer], ready_down)
+        sent_up = add(COMMUNICATION, up[1, layer], ready_up)
+        experts_down = add(COMPUTE, down[2, layer], sent_down)
+        experts_up = add(COMPUTE, up[2, layer], sent_up)
+        back_down = add(COMMUNICATION, down[3, layer], experts_down)
+        back_up = add(COMMUNICATION, up[3, layer], experts_up)
+        ready_down = add(COMPUTE, down[0, layer], back_down)
+        if layer + 1 < layers:
+            ready_up = add(COMPUTE, up[0, layer + 1], back_up)
+    parts = np.array(rows)
+    on_compute = np.array(stream) == COMPUTE
+    busy = parts[on_compute].sum(axis=0)
+    hidden = parts[~on_compute].sum(axis=0)
+    exposed = longest_paths(parts.sum(axis=-1), stream, waits) - busy.sum(axis=-1)
+    total = hidden.sum(axis=-1)
+    share = np.divide(exposed, total, out=np.zeros_like(total), where=total > 0)
+    rows_by_batch: Floats = busy + hidden * share[:, None]
+    return rows_by_batch
+
+
+def iteration_program(blocks: Floats, ends: Floats, micro_batches: int) -> Program:
+    """Return one prefill or decode iteration as a program on a compute and a communication stream.
+
+    With two micro-batches each one's dispatch and combine run beside the other's compute.
+
+    Parameters
+    ----------
+    blocks
+        ``[4, micro_batches, layers, len(PARTS)]`` from `layer_blocks`, one batch per micro-batch.
+    ends
+        ``[len(PARTS)]`` embedding, LM head and sampling, and MTP draft, once per iteration.
+    """
+    builder = ProgramBuilder()
+    after: list[tuple[int, ...]] = [()] * micro_batches
+    for layer in range(blocks.shape[2]):
+        ready = [builder.add(COMPUTE, blocks[0, m, layer], after[m]) for m in range(micro_batches)]
+        if not blocks[1:, :, layer].any():
+            after = [(op,) for op in ready]
+            continue
+        sent = [builder.add(COMMUNICATION, blocks[1, m, layer], (ready[m],)) for m in range(micro_batches)]
+        done = [builder.add(COMPUTE, blocks[2, m, layer], (sent[m],)) for m in range(micro_batches)]
+        after = [(builder.add(COMMUNICATION, blocks[3, m, layer], (done[m],)),) for m in range(micro_batches)]
+    builder.add(COMPUTE, ends, [op for ops in after for op in ops])
+    return builder.build()

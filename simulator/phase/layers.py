@@ -1,0 +1,184 @@
+"""Time of one transformer layer on one rank, part by part, for every batch and MoE layer at once."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cost.collectives import collective
+from simulator.cost.expert_parallel import ExpertPaths, dispatch_cost, token_bytes
+from simulator.cost.roofline import operator_time
+from simulator.phase.machine import Machine
+from simulator.phase.routed import Routed
+from simulator.plan import Layout
+from simulator.program import PART_INDEX, part
+from simulator.result import PARTS
+from workloads.models.specs import ModelSpec
+from workloads.operators import (
+    Operators,
+    Phase,
+    Precision,
+    attention_operators,
+    dense_ffn_operators,
+    expert_operators,
+    router_operators,
+    shared_expert_operators,
+)
+
+Floats = NDArray[np.float64]
+ACTIVATION_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank has of a batch, and how: everything the operators of a layer depend on.
+
+    Parameters
+    ----------
+    tokens
+        Query tokens of the attention-DP group in one micro-batch or iteration.
+    context
+        Tokens of a sequence once the step is done.
+    sequences
+        Sequences of the attention-DP group.
+    phase, precision
+        Which operators, in which formats.
+    dispatch, combine
+        Payload formats on the wire.
+    core_share
+        Share of the cores that communication kernels leave to compute while they run beside it.
+    """
+
+    tokens: float
+    context: float
+    sequences: float
+    phase: Phase
+    precision: Precision
+    dispatch: str
+    combine: str
+    core_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTimes:
+    """Seconds by part (last axis, see `simulator.result.PARTS`).
+
+    Parameters
+    ----------
+    attention, dense, before_experts
+        ``[len(PARTS)]`` attention block; dense feed-forward block; router and local shared experts.
+    dispatch, experts, combine
+        ``[batches, MoE layers, len(PARTS)]``.
+    """
+
+    attention: Floats
+    dense: Floats
+    before_experts: Floats
+    dispatch: Floats
+    experts: Floats
+    combine: Floats
+
+    @property
+    def dense_layer(self) -> Floats:
+        """``[len(PARTS)]`` one dense layer."""
+        return self.attention + self.dense
+
+    @property
+    def moe_layers(self) -> Floats:
+        """``[batches, MoE layers, len(PARTS)]`` whole MoE layers, nothing hidden."""
+        return self.attention + self.before_experts + self.dispatch + self.experts + self.combine
+
+
+def layer_times(
+    model: ModelSpec, machine: Machine, layout: Layout, share: Share, routed: Routed | None, paths: ExpertPaths | None
+) -> LayerTimes:
+    """Return the time of each block of a layer.
+
+    Parameters
+    ----------
+    routed
+        Tokens of one EP group; None for a dense model.
+    paths
+        How the EP group loads the network; None where EP is 1.
+    """
+    tp = layout.tensor
+    attention = attention_operators(
+        model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp
+    )
+    nothing = np.zeros((1, 0, len(PARTS)))
+    block_tp = tensor_parallel_parts(machine, layout, share.tokens * model.hidden * ACTIVATION_BYTES)
+    dense = np.zeros(len(PARTS))
+    if model.dense_layers:
+        ops = dense_ffn_operators(model, share.tokens, share.phase, share.precision, tp)
+        dense = operator_parts(ops, machine, share.core_share) + block_tp
+    blocks = operator_parts(attention, machine, share.core_share) + block_tp
+    if routed is None or model.experts is None:
+        return LayerTimes(blocks, dense, np.zeros(len(PARTS)), nothing, nothing, nothing)
+    # Under TP the router and the shared expert run on the rank's slice of the tokens, which is also what it dispatches.
+    local = share.tokens / tp
+    before = operator_parts(router_operators(model, local, share.phase), machine, share.core_share)
+    shared = shared_expert_operators(model, local, share.phase, share.precision)
+    if shared is not None and not routed.shared_ranks:
+        before = before + operator_parts(shared, machine, share.core_share)
+    return LayerTimes(
+        blocks,
+        dense,
+        before,
+        _exchange("dispatch", model.hidden, share.dispatch, routed, paths),
+        _experts(model, machine, share, routed),
+        _exchange("combine", model.hidden, share.combine, routed, paths),
+    )
+
+
+def operator_parts(ops: Operators, machine: Machine, core_share: float = 1.0) -> Floats:
+    """Return the time of operators one after the other, by part, ``[..., len(PARTS)]`` [s]."""
+    time = operator_time(ops, machine.chip, machine.calibration, core_share).summed()
+    parts = np.zeros((*np.shape(time.compute_s), len(PARTS)))
+    parts[..., PART_INDEX["compute"]] = time.compute_s
+    parts[..., PART_INDEX["memory"]] = time.memory_s
+    parts[..., PART_INDEX["overhead"]] = time.overhead_s
+    return parts
+
+
+def tensor_parallel_parts(machine: Machine, layout: Layout, size_bytes: float) -> Floats:
+    """Return the TP collectives of one block: all-gather before and reduce-scatter after it (or one all-reduce)."""
+    cost = collective(machine.network, layout.tensor_groups(), "all_reduce", size_bytes)
+    return part("tensor_parallel", cost.time_s)
+
+
+def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed) -> Floats:
+    """Mean over ranks by part, and the wait of the mean rank for the slowest as `imbalance_wait`."""
+    ops = expert_operators(model, routed.slot_tokens, share.phase, share.precision)
+    by_rank = operator_parts(ops, machine, share.core_share)
+    total = by_rank.sum(axis=-1)
+    slowest, mean = total.max(axis=-1), by_rank.mean(axis=-2)
+    if routed.shared_ranks:
+        tokens = routed.tokens / routed.shared_ranks
+        ops_shared = shared_expert_operators(model, tokens, share.phase, share.precision)
+        if ops_shared is not None:
+            shared = operator_parts(ops_shared, machine, share.core_share)
+            weight = routed.shared_ranks / (routed.shared_ranks + by_rank.shape[-2])
+            slowest = np.maximum(slowest, shared.sum())
+            mean = mean * (1 - weight) + shared * weight
+    mean[..., PART_INDEX["imbalance_wait"]] += np.maximum(slowest - mean.sum(axis=-1), 0.0)  # no rounding below 0
+    rows: Floats = mean
+    return rows
+
+
+def _exchange(
+    op: Literal["dispatch", "combine"], hidden: int, dtype: str, routed: Routed, paths: ExpertPaths | None
+) -> Floats:
+    """Dispatch or combine: its balanced time under its own name, what the busiest link adds as `imbalance_wait`."""
+    copies = routed.copies
+    to_rank = routed.rank_tokens if paths and paths.counts_expert_copies else copies.to_rank
+    parts = np.zeros((*to_rank.shape[:2], len(PARTS)))
+    if paths is None:
+        return parts
+    if routed.shared_ranks:
+        each = np.full((*to_rank.shape[:2], routed.shared_ranks), routed.tokens / routed.shared_ranks)
+        to_rank = np.concatenate([each, to_rank], axis=-1)
+    cost = dispatch_cost(paths, op, to_rank, copies.to_node, token_bytes(hidden, dtype))
+    parts[..., PART_INDEX[op]] = cost.latency_s + cost.balanced_s
+    parts[..., PART_INDEX["imbalance_wait"]] = cost.bandwidth_s - cost.balanced_s
+    return parts

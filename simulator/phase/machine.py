@@ -1,0 +1,90 @@
+"""The machine of a scenario: chip, network and calibration, ready for the cost models."""
+
+from dataclasses import dataclass
+
+from simulator.calibration import ChipCalibration, chip_calibration
+from simulator.calibration.fabrics import fabric_calibration
+from simulator.errors import UserError
+from simulator.result import Source
+from simulator.scenario import Scenario
+from topologies.build import network
+from topologies.catalogue import accelerator, cluster, fabric
+from topologies.network import Network
+from topologies.specs import Accelerator, ClusterSpec, Fabric
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A cluster cut to the chips in use."""
+
+    spec: ClusterSpec
+    chip: Accelerator
+    chips: int
+    network: Network
+    calibration: ChipCalibration
+
+    @property
+    def ranks(self) -> int:
+        """Ranks in use: dies on a dual-die package."""
+        return self.chips * self.chip.ranks_per_chip
+
+    @property
+    def memory_bytes(self) -> float:
+        """Device memory of one rank [bytes]."""
+        return self.chip.memory.capacity_bytes / self.chip.ranks_per_chip
+
+
+def machine(scenario: Scenario) -> Machine:
+    """Return the machine that a scenario names.
+
+    Raises
+    ------
+    UserError, TopologyError
+        If the cluster is unknown, or can't have that many chips.
+    """
+    spec = cluster(scenario.cluster.name)
+    chip = accelerator(spec.chip)
+    return assemble(spec, chip, _chips(scenario, spec, chip))
+
+
+def assemble(spec: ClusterSpec, chip: Accelerator, chips: int) -> Machine:
+    """Return the machine made of the first `chips` chips of a cluster."""
+    return Machine(spec, chip, chips, network(spec, chip, _fabrics(spec), chips), chip_calibration(chip.id))
+
+
+def _fabrics(spec: ClusterSpec) -> dict[str, Fabric]:
+    names = [spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])]
+    return {name: fabric(name) for name in names}
+
+
+def _chips(scenario: Scenario, spec: ClusterSpec, chip: Accelerator) -> int:
+    """Return the chips asked for; without a number a serving instance is one EP group."""
+    if scenario.cluster.chips is not None:
+        return scenario.cluster.chips
+    if scenario.workload.phase == "training":
+        return spec.chips
+    ranks = scenario.plan.expert * scenario.plan.pipeline
+    ranks = max(ranks, scenario.plan.tensor * (scenario.plan.data or 1))
+    if ranks % chip.ranks_per_chip:
+        raise UserError(
+            f"plan.expert = {scenario.plan.expert}: {chip.name} has {chip.ranks_per_chip} ranks per chip; use an even "
+            "number of ranks, or set cluster.chips"
+        )
+    return ranks // chip.ranks_per_chip
+
+
+def machine_sources(machine: Machine) -> list[Source]:
+    """Return where the machine's figures come from."""
+    chip, spec = machine.chip, machine.spec
+    found = [
+        Source(what=f"{chip.name}: peak arithmetic rate", kind="datasheet", source=chip.peak.source),
+        Source(what=f"{chip.name}: device memory", kind="datasheet", source=chip.memory.source),
+        Source(what=f"{spec.name}: layout", kind="datasheet", source=spec.source),
+    ]
+    for plane in machine.network.planes:
+        used, constants = fabric(plane.fabric), fabric_calibration(plane.fabric)
+        found.append(Source(what=f"{used.name}: port rate and latency", kind="datasheet", source=used.source))
+        for what in ("collective", "normal", "low_latency"):
+            part = getattr(constants, what)
+            found.append(Source(what=f"{used.name}: {what.replace('_', '-')}", kind=part.kind, source=part.source))
+    return found

@@ -1,0 +1,152 @@
+"""What every phase starts from: the model as run, its layout, its formats, and how experts exchange tokens."""
+
+from dataclasses import dataclass
+
+from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths
+from simulator.errors import USER_ERRORS, UserError
+from simulator.phase.machine import Machine, machine
+from simulator.phase.routed import Routed, route
+from simulator.plan import Layout, layout
+from simulator.scenario import Scenario
+from workloads.models import load_model, parameters
+from workloads.models.counts import Parameters
+from workloads.models.specs import ModelSpec
+from workloads.operators import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A scenario resolved against the catalogue."""
+
+    scenario: Scenario
+    model: ModelSpec
+    counts: Parameters
+    machine: Machine
+    layout: Layout
+    precision: Precision
+    mode: Mode
+    paths: ExpertPaths | None
+
+    @property
+    def core_share(self) -> float:
+        """Share of the cores left to compute while dispatch and combine run beside it."""
+        return 1.0 - (self.paths.outer.core_share if self.paths else 0.0)
+
+    def routed(self, tokens_per_rank: float, sequences: float, batches: int) -> Routed | None:
+        """Return the routed tokens of one EP group, or None for a dense model.
+
+        Parameters
+        ----------
+        tokens_per_rank
+            Tokens that each rank of the EP group dispatches per micro-batch or iteration.
+        sequences
+            Sequences that the whole group's tokens come from.
+        batches
+            Micro-batches or iterations to draw.
+        """
+        if self.model.experts is None:
+            return None
+        group = self.layout.expert
+        tokens = max(1, round(tokens_per_rank * group))
+        return route(
+            self.scenario.routing,
+            self.model.experts,
+            self.model.moe_layers,
+            group,
+            self.machine.network.ranks_per_node,
+            tokens,
+            max(1, min(tokens, round(sequences))),
+            batches,
+            self.scenario.seed,
+        )
+
+
+def setup(scenario: Scenario) -> Setup:
+    """Resolve a scenario.
+
+    Raises
+    ------
+    UserError, TopologyError, WorkloadError
+        If names are unknown, the plan does not tile, or the workload lacks what its phase needs.
+    """
+    model, target = _model_and_machine(scenario)
+    plan, training = scenario.plan, scenario.workload.phase == "training"
+    placed = layout(
+        target.ranks,
+        plan.tensor,
+        plan.pipeline,
+        plan.expert,
+        plan.data,
+        model.layers,
+        model.attention.heads,
+        scenario.workload.global_batch_sequences if training else None,
+        plan.micro_batch_sequences,
+        plan.layers_per_stage,
+    )
+    mode = _mode(scenario)
+    several = model.experts is not None and placed.expert > 1
+    paths = expert_paths(target.network, placed.expert_rank_groups(), mode) if several else None
+    formats = scenario.precision
+    precision = Precision(gemm=formats.gemm, weights=formats.gemm, kv=formats.kv)
+    return Setup(scenario, model, parameters(model), target, placed, precision, mode, paths)
+
+
+def _model_and_machine(scenario: Scenario) -> tuple[ModelSpec, Machine]:
+    """Look both up, and say all that is wrong with either at once."""
+    problems: list[str] = []
+    model, target = None, None
+    try:
+        model = model_as_run(scenario)
+        _check_workload(scenario, model)
+    except USER_ERRORS as error:
+        problems += error.problems
+    try:
+        target = machine(scenario)
+    except USER_ERRORS as error:
+        problems += error.problems
+    if model is None or target is None or problems:
+        raise UserError(*problems)
+    return model, target
+
+
+def model_as_run(scenario: Scenario) -> ModelSpec:
+    """Return the model with the scenario's changes to its depth."""
+    model, asked = load_model(scenario.model.name), scenario.model
+    layers = asked.layers or model.layers
+    dense = min(model.dense_layers, layers) if asked.dense_layers is None else asked.dense_layers
+    if not model.experts:
+        dense = layers
+    if dense > layers:
+        raise UserError(f"model.dense_layers = {dense}: more than the {layers} layers; use at most {layers}")
+    mtp = model.mtp_layers if asked.mtp_layers is None else asked.mtp_layers
+    if scenario.workload.phase != "training" and scenario.workload.mtp_acceptance is None:
+        mtp = 0  # serving loads the modules only to draft with them
+    return model.model_copy(update={"layers": layers, "dense_layers": dense, "mtp_layers": mtp})
+
+
+def _mode(scenario: Scenario) -> Mode:
+    if scenario.transport.mode != "auto":
+        return scenario.transport.mode
+    return "low-latency" if scenario.workload.phase == "decode" else "normal"
+
+
+def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
+    needs = {"training": "global_batch_sequences", "prefill": "tokens_per_rank", "decode": "batch_per_rank"}
+    workload, plan, problems = scenario.workload, scenario.plan, []
+    for phase, key in needs.items():
+        given = getattr(workload, key) is not None
+        if phase == workload.phase and not given:
+            problems.append(f"workload.{key}: missing; phase '{phase}' needs it")
+        if phase != workload.phase and given and workload.phase != "training":
+            problems.append(f"workload.{key}: only phase '{phase}' has it; remove it, or change the phase")
+    if workload.phase != "training" and plan.pipeline > 1:
+        problems.append(f"plan.pipeline = {plan.pipeline}: {workload.phase} runs without pipeline stages; use 1")
+    if workload.phase == "prefill" and workload.tokens_per_rank and workload.tokens_per_rank < workload.sequence_tokens:
+        problems.append(
+            f"workload.tokens_per_rank = {workload.tokens_per_rank}: below one prompt of "
+            f"{workload.sequence_tokens} tokens; use at least workload.sequence_tokens"
+        )
+    if plan.expert > 1 and not model.experts:
+        problems.append(f"plan.expert = {plan.expert}: {model.name} has no routed experts; use 1")
+    if problems:
+        raise UserError(*problems)

@@ -1,0 +1,259 @@
+"""One training step: forward and backward of every micro-batch through the pipeline, gradients, optimizer."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cost.collectives import collective, transfer
+from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, stage_parameters
+from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
+from simulator.phase.layers import ACTIVATION_BYTES, LayerTimes, Share, layer_times, operator_parts
+from simulator.phase.routed import Routed
+from simulator.phase.setup import Setup
+from simulator.program import PART_INDEX, Program, merged, part
+from simulator.result import PARTS
+from simulator.schedules import SCHEDULES, STREAMS_PER_STAGE, pipeline_program
+from workloads.operators import (
+    Phase,
+    attention_core,
+    elementwise,
+    embedding_operators,
+    head_operators,
+    mtp_projection_operators,
+    stack,
+)
+
+Floats = NDArray[np.float64]
+# The analytic estimate averages the stages over this many drawn micro-batches; the event simulation draws each one.
+ANALYTIC_DRAWS = 4
+# EP groups of one stage see different tokens and meet again at the gradients; more than so many are folded into these.
+MAX_REPLICAS = 16
+# Adam reads gradient, master weight and two moments and writes the last three and the BF16 weight (arXiv:1910.02054).
+OPTIMIZER_TRAFFIC_BYTES = GRADIENT_BYTES + 2 * OPTIMIZER_BYTES + WEIGHT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """A training step, ready to be evaluated.
+
+    Parameters
+    ----------
+    times
+        Per kind of chunk, ``[replicas, stages, micro_batches, len(PARTS)]`` [s].
+    gradients, optimizer
+        ``[stages, len(PARTS)]`` gradient reduction and weight gather, and optimizer, after the last backward [s].
+    hop_s
+        One transfer between neighbouring stages [s].
+    routed
+        The drawn routing, None for a dense model.
+    """
+
+    setup: Setup
+    times: dict[str, Floats]
+    gradients: Floats
+    optimizer: Floats
+    hop_s: float
+    routed: Routed | None
+
+    @property
+    def replicas(self) -> int:
+        """EP groups per stage that are simulated one by one."""
+        return int(self.times["F"].shape[0])
+
+    def program(self) -> Program:
+        """Return all replicas' pipelines, their stages meeting at the gradients.
+
+        Streams are numbered replica by replica, see `pipeline_program`.
+        """
+        scenario, placed = self.setup.scenario, self.setup.layout
+        orders = SCHEDULES[scenario.plan.schedule](placed.pipeline, placed.micro_batches)
+        pipelines = [
+            pipeline_program(orders, {kind: rows[replica] for kind, rows in self.times.items()}, self.hop_s)
+            for replica in range(self.replicas)
+        ]
+        builder = merged(pipelines, STREAMS_PER_STAGE * placed.pipeline)
+        last = [self._last_chunks(pipeline) for pipeline in pipelines]
+        offsets = np.cumsum([0, *(len(pipeline.duration_s) for pipeline in pipelines)])
+        for stage in range(placed.pipeline):
+            waits = [int(ops[stage] + offset) for ops, offset in zip(last, offsets, strict=False)]
+            for replica in range(self.replicas):
+                stream = replica * STREAMS_PER_STAGE * placed.pipeline + stage
+                done = builder.add(stream, self.gradients[stage], waits, idle="imbalance_wait")
+                builder.add(stream, self.optimizer[stage], (done,))
+        return builder.build()
+
+    def _last_chunks(self, pipeline: Program) -> list[int]:
+        stages = range(self.setup.layout.pipeline)
+        return [int(np.flatnonzero(pipeline.stream == stage)[-1]) for stage in stages]
+
+    @property
+    def compute_streams(self) -> list[int]:
+        """Compute streams of all replicas in `program`."""
+        stages = self.setup.layout.pipeline
+        width = STREAMS_PER_STAGE * stages
+        return [replica * width + stage for replica in range(self.replicas) for stage in range(stages)]
+
+
+def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
+    """Return the step of a resolved training scenario.
+
+    Parameters
+    ----------
+    draw_all
+        Draw the routing of every micro-batch and EP group (event simulation) instead of a few to average.
+    """
+    scenario, placed, model = resolved.scenario, resolved.layout, resolved.model
+    context = float(scenario.workload.sequence_tokens)
+    tokens = context * scenario.plan.micro_batch_sequences
+    replicas = min(placed.expert_groups, MAX_REPLICAS) if draw_all and model.experts else 1
+    draws = replicas * placed.micro_batches if draw_all else ANALYTIC_DRAWS
+    sequences = scenario.plan.micro_batch_sequences * placed.expert / placed.tensor
+    routed = resolved.routed(tokens / placed.tensor, sequences, draws)
+    share = Share(
+        tokens,
+        context,
+        scenario.plan.micro_batch_sequences,
+        "training_forward",
+        resolved.precision,
+        scenario.precision.dispatch,
+        scenario.precision.combine,
+    )
+    chunks = _chunks(resolved, share, routed)
+    shape = (replicas, placed.micro_batches) if draw_all and routed is not None else None
+    times = {kind: _per_micro_batch(rows, replicas, placed.micro_batches, shape) for kind, rows in chunks.items()}
+    return TrainingStep(resolved, times, _gradients(resolved), _optimizer(resolved), _hop(resolved, tokens), routed)
+
+
+def _per_micro_batch(rows: Floats, replicas: int, micro_batches: int, drawn: tuple[int, int] | None) -> Floats:
+    """Turn ``[stages, draws, parts]`` into ``[replicas, stages, micro_batches, parts]``."""
+    stages = rows.shape[0]
+    if drawn is None:
+        mean = rows.mean(axis=1)[None, :, None, :]
+        return np.broadcast_to(mean, (replicas, stages, micro_batches, len(PARTS)))
+    return rows.reshape(stages, replicas, micro_batches, len(PARTS)).transpose(1, 0, 2, 3)
+
+
+def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, Floats]:
+    """Forward, backward and the halves that the schedule uses, ``[stages, draws, len(PARTS)]``."""
+    model, placed, plan = resolved.model, resolved.layout, resolved.scenario.plan
+
+    def priced(core_share: float) -> dict[str, tuple[Share, LayerTimes]]:
+        shares = {kind: replace(share, phase=phase, core_share=core_share) for kind, phase in _PHASES.items()}
+        return {
+            kind: (own, layer_times(model, resolved.machine, placed, own, routed, resolved.paths))
+            for kind, own in shares.items()
+        }
+
+    def blocks(times: dict[str, tuple[Share, LayerTimes]]) -> dict[str, Floats]:
+        rows = {kind: layer_blocks(model, own) for kind, (_, own) in times.items()}
+        if plan.recompute == "full":
+            rows["B"] = rows["B"] + rows["F"]
+        elif plan.recompute == "selective":
+            rows["B"][0] += _attention_core(resolved, times["F"][0])
+        return rows
+
+    alone = priced(1.0)
+    ends = {kind: _ends(resolved, own, times) for kind, (own, times) in alone.items()}
+    chunks = {kind: stage_sums(rows, placed.stage_layers) + ends[kind] for kind, rows in blocks(alone).items()}
+    if plan.schedule != "dualpipe":
+        return chunks
+    # The weight gradient is half of a GEMM's backward; communication and attention belong to the input gradient.
+    chunks["W"] = _weight_half(chunks["B"])
+    chunks["I"] = chunks["B"] - chunks["W"]
+    beside = blocks(priced(resolved.core_share))
+    chunks["FB"] = stage_pairs(beside["F"], beside["B"], placed.stage_layers) + ends["F"] + ends["B"]
+    return chunks
+
+
+_PHASES: dict[str, Phase] = {"F": "training_forward", "B": "training_backward"}
+
+
+def _weight_half(backward: Floats) -> Floats:
+    half = np.zeros_like(backward)
+    index = PART_INDEX["compute"]
+    half[..., index] = backward[..., index] / 2
+    return half
+
+
+def _attention_core(resolved: Setup, share: Share) -> Floats:
+    """Time the forward attention core of one layer, run again before its backward, ``[len(PARTS)]``."""
+    core = attention_core(
+        resolved.model,
+        share.tokens,
+        share.context,
+        share.sequences,
+        share.phase,
+        share.precision,
+        resolved.layout.tensor,
+    )
+    return operator_parts(stack([core]), resolved.machine, share.core_share)
+
+
+def _ends(resolved: Setup, share: Share, times: LayerTimes) -> Floats:
+    """Embedding on the first stage, LM head, loss and MTP modules on the last, ``[stages, 1, len(PARTS)]``."""
+    model, placed, target = resolved.model, resolved.layout, resolved.machine
+    rows = np.zeros((placed.pipeline, 1, len(PARTS)))
+    local = share.tokens / placed.tensor
+    rows[0, 0] += operator_parts(embedding_operators(model, local, share.phase), target)
+    head = operator_parts(head_operators(model, share.tokens, share.phase, placed.tensor), target)
+    rows[-1, 0] += head
+    if model.mtp_layers:
+        module = times.moe_layers.mean(axis=(0, 1)) if model.moe_layers else times.dense_layer
+        projection = mtp_projection_operators(model, local, share.phase, share.precision)
+        rows[-1, 0] += model.mtp_layers * (head + module + operator_parts(projection, target))
+    return rows
+
+
+def _hop(resolved: Setup, tokens: float) -> float:
+    placed = resolved.layout
+    if placed.pipeline == 1:
+        return 0.0
+    source, target = placed.stage_pairs()
+    size = tokens * resolved.model.hidden * ACTIVATION_BYTES / placed.tensor
+    return transfer(resolved.machine.network, source, target, np.full(source.shape, size)).time_s
+
+
+def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
+    """Parameters of one rank of a stage: outside the routed experts, and of its routed experts."""
+    placed = resolved.layout
+    first = sum(placed.stage_layers[:stage])
+    own, experts = stage_parameters(
+        resolved.model,
+        resolved.counts,
+        range(first, first + placed.stage_layers[stage]),
+        stage == 0,
+        stage == placed.pipeline - 1,
+        placed.tensor,
+    )
+    return own, experts / placed.expert
+
+
+def _gradients(resolved: Setup) -> Floats:
+    """Reduce-scatter of FP32 gradients and all-gather of BF16 weights over DP, after the last backward."""
+    placed, network = resolved.layout, resolved.machine.network
+    dense_groups, expert_groups = placed.data_groups(), placed.expert_data_groups()
+
+    @cache
+    def time_s(size: float, experts: bool) -> float:
+        groups = expert_groups if experts else dense_groups
+        scatter = collective(network, groups, "reduce_scatter", size * GRADIENT_BYTES)
+        return scatter.time_s + collective(network, groups, "all_gather", size * WEIGHT_BYTES).time_s
+
+    rows = np.zeros((placed.pipeline, len(PARTS)))
+    for stage in range(placed.pipeline):
+        own, experts = _stage_parameters(resolved, stage)
+        rows[stage] = part("data_parallel", time_s(own, experts=False) + time_s(experts, experts=True))
+    return rows
+
+
+def _optimizer(resolved: Setup) -> Floats:
+    placed, sharded = resolved.layout, resolved.scenario.plan.zero == 1
+    rows = np.zeros((placed.pipeline, len(PARTS)))
+    for stage in range(placed.pipeline):
+        own, experts = _stage_parameters(resolved, stage)
+        held = own / (placed.data if sharded else 1) + experts / (placed.expert_groups if sharded else 1)
+        traffic = elementwise("optimizer", held * OPTIMIZER_TRAFFIC_BYTES, held, "training_forward")
+        rows[stage] = part("optimizer", float(operator_parts(stack([traffic]), resolved.machine).sum()))
+    return rows

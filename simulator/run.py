@@ -1,0 +1,262 @@
+"""One scenario in, one result out."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.analytic.longest_path import longest_path
+from simulator.cost.memory import serving_memory, training_memory
+from simulator.economics import Money, money
+from simulator.engine.execute import execute
+from simulator.errors import UserError
+from simulator.phase.machine import machine_sources
+from simulator.phase.routed import Routed, redundant_experts, routing_source
+from simulator.phase.serving import ITERATIONS, ServingIteration, serving_iteration
+from simulator.phase.setup import Setup, setup
+from simulator.phase.training import MAX_REPLICAS, TrainingStep, training_step
+from simulator.program import PART_INDEX, Program, attribute, without
+from simulator.result import PARTS, MemoryUse, Result, Source
+from simulator.scenario import Scenario
+from simulator.scenario_file import digest
+from workloads.operators import BYTES, kv_bytes_per_sequence, model_flop_per_token
+
+Floats = NDArray[np.float64]
+Evaluator = Callable[[Program], tuple[Floats, Floats]]
+
+
+def run(scenario: Scenario, allow_oom: bool = False) -> Result:
+    """Simulate one scenario.
+
+    Parameters
+    ----------
+    scenario
+        What to simulate; `scenario.fidelity` chooses the analytic estimate or the event simulation.
+    allow_oom
+        Answer even if the plan does not fit device memory (with a warning).
+
+    Raises
+    ------
+    UserError, TopologyError, WorkloadError
+        If the scenario can't be run, every problem on a line of its own.
+    """
+    resolved = setup(scenario)
+    evaluate: Evaluator = execute if scenario.fidelity == "des" else longest_path
+    if scenario.workload.phase == "training":
+        step = training_step(resolved, draw_all=scenario.fidelity == "des")
+        memory = _training_memory(resolved, step.routed)
+        warnings = _refuse_oom(memory, allow_oom)
+        return _result(resolved, _train(step, evaluate), step.routed, memory, warnings, 1.0, _training_notes(step))
+    iteration = serving_iteration(resolved)
+    memory = _serving_memory(resolved, iteration)
+    warnings = _refuse_oom(memory, allow_oom)
+    parts = _serve(iteration, evaluate)
+    notes = _serving_notes(iteration)
+    return _result(resolved, parts, iteration.routed, memory, warnings, iteration.tokens_per_sequence, notes)
+
+
+def _train(step: TrainingStep, evaluate: Evaluator) -> Floats:
+    """Seconds by part of the mean rank; what transfers between stages add to the idle time is `pipeline`."""
+
+    def mean_rank(program: Program, times: tuple[Floats, Floats]) -> Floats:
+        return _mean([attribute(program, *times, stream) for stream in step.compute_streams])
+
+    program = step.program()
+    parts = mean_rank(program, evaluate(program))
+    if step.hop_s > 0:
+        instant = without(program, "pipeline")
+        free = mean_rank(instant, longest_path(instant))
+        bubble = PART_INDEX["bubble"]
+        exposed = min(max(parts[bubble] - free[bubble], 0.0), parts[bubble])
+        parts[bubble] -= exposed
+        parts[PART_INDEX["pipeline"]] += exposed
+    return parts
+
+
+def _serve(iteration: ServingIteration, evaluate: Evaluator) -> Floats:
+    """Seconds by part of the mean iteration, on the compute stream."""
+    drawn = [None] if evaluate is longest_path else list(range(ITERATIONS))
+    programs = [iteration.program(index) for index in drawn]
+    return _mean([attribute(program, *evaluate(program), 0) for program in programs])
+
+
+def _mean(rows: list[Floats]) -> Floats:
+    mean: Floats = np.mean(rows, axis=0)
+    return mean
+
+
+def _result(
+    resolved: Setup,
+    parts: Floats,
+    routed: Routed | None,
+    memory: tuple[MemoryUse, ...],
+    warnings: tuple[str, ...],
+    gained: float,
+    notes: list[str],
+) -> Result:
+    scenario, target, workload = resolved.scenario, resolved.machine, resolved.scenario.workload
+    step_s = float(parts.sum())
+    tokens = _tokens_per_step(resolved, gained)
+    rate = tokens / step_s
+    spent: Money = money(scenario.economics, target.chip, target.chips)
+    training = workload.phase == "training"
+    flop = model_flop_per_token(resolved.model, workload.sequence_tokens, training, causal=workload.phase != "decode")
+    return Result(
+        scenario=scenario.name,
+        digest=digest(scenario),
+        fidelity=scenario.fidelity,
+        seed=scenario.seed,
+        phase=workload.phase,
+        model=resolved.model.name,
+        cluster=target.spec.name,
+        chip=target.chip.name,
+        chips=target.chips,
+        ranks=target.ranks,
+        plan=_plan(resolved),
+        step_s=step_s,
+        tokens_per_step=tokens,
+        tokens_per_s=rate,
+        tokens_per_s_per_chip=rate / target.chips,
+        ttft_s=step_s if workload.phase == "prefill" else None,
+        tpot_s=step_s / gained if workload.phase == "decode" else None,
+        mfu=flop * rate / (target.chips * target.chip.peak.bf16_flop_per_s),
+        breakdown_s=dict(zip(PARTS, parts.tolist(), strict=True)),
+        imbalance=routed.imbalance if routed else None,
+        memory=memory,
+        power_w=spent.power_w,
+        energy_j_per_token=spent.power_w / rate if spent.power_w else None,
+        usd_per_hour=spent.usd_per_hour,
+        usd_per_million_tokens=spent.usd_per_hour / 3600 / rate * 1e6 if spent.usd_per_hour else None,
+        sources=_sources(resolved),
+        assumptions=(*notes, *spent.assumptions),
+        warnings=(*_warnings(resolved), *warnings),
+    )
+
+
+def _tokens_per_step(resolved: Setup, gained: float) -> float:
+    workload, placed = resolved.scenario.workload, resolved.layout
+    if workload.phase == "training":
+        return float((workload.global_batch_sequences or 0) * workload.sequence_tokens)
+    if workload.phase == "prefill":
+        return float((workload.tokens_per_rank or 0) * placed.data)
+    return (workload.batch_per_rank or 0) * placed.data * gained
+
+
+def _plan(resolved: Setup) -> dict[str, int | str]:
+    placed, plan = resolved.layout, resolved.scenario.plan
+    sizes: dict[str, int | str] = {"TP": placed.tensor, "PP": placed.pipeline, "DP": placed.data, "EP": placed.expert}
+    if resolved.scenario.workload.phase == "training":
+        sizes |= {
+            "micro-batches": placed.micro_batches,
+            "schedule": plan.schedule,
+            "ZeRO": plan.zero,
+            "recompute": plan.recompute,
+        }
+    else:
+        sizes |= {"overlap": plan.overlap, "mode": resolved.mode}
+    return sizes
+
+
+def _training_memory(resolved: Setup, routed: Routed | None) -> tuple[MemoryUse, ...]:
+    scenario = resolved.scenario
+    return training_memory(
+        resolved.model,
+        resolved.counts,
+        resolved.layout,
+        scenario.plan.schedule,
+        scenario.plan.zero,
+        scenario.plan.recompute,
+        scenario.precision.gemm,
+        float(scenario.workload.sequence_tokens * scenario.plan.micro_batch_sequences),
+        routed.imbalance if routed else 1.0,
+        resolved.machine.memory_bytes,
+    )
+
+
+def _serving_memory(resolved: Setup, iteration: ServingIteration) -> tuple[MemoryUse, ...]:
+    scenario, workload, model = resolved.scenario, resolved.scenario.workload, resolved.model
+    sequences = workload.batch_per_rank or (workload.tokens_per_rank or 0) / workload.sequence_tokens
+    per_sequence = float(kv_bytes_per_sequence(model, workload.sequence_tokens, BYTES[scenario.precision.kv]))
+    split = 1 if model.attention.kind == "mla" else min(resolved.layout.tensor, model.attention.kv_heads)
+    routed = iteration.routed
+    return serving_memory(
+        model,
+        resolved.counts,
+        resolved.layout,
+        scenario.precision.gemm,
+        sequences * per_sequence / split,
+        routed.slot_tokens.shape[-1] if routed else 0,
+        float(workload.tokens_per_rank or sequences * 2),
+        routed.imbalance if routed else 1.0,
+        resolved.machine.memory_bytes,
+        scenario.routing.shared_expert_ranks,
+    )
+
+
+def _refuse_oom(memory: tuple[MemoryUse, ...], allow_oom: bool) -> tuple[str, ...]:
+    short = [use for use in memory if use.short_bytes > 0]
+    if not short:
+        return ()
+    worst = max(short, key=lambda use: use.short_bytes)
+    largest = sorted(worst.items.items(), key=lambda item: -item[1])[:3]
+    items = ", ".join(f"{name} {size / 2**30:.1f}" for name, size in largest)
+    line = (
+        f"memory: does not fit, short by {worst.short_bytes / 2**30:.1f} GiB on rank class '{worst.rank_class}' "
+        f"(needs {worst.total_bytes / 2**30:.1f} of {worst.capacity_bytes / 2**30:.1f} GiB: {items}; "
+        f"{len(short)} of {len(memory)} classes do not fit)"
+    )
+    if not allow_oom:
+        raise UserError(f"{line}; use more ranks, a smaller batch, recompute, or --allow-oom to see the times anyway")
+    return (line,)
+
+
+def _warnings(resolved: Setup) -> tuple[str, ...]:
+    found = []
+    if resolved.model.estimate:
+        found.append(f"{resolved.model.name} is an estimate, not a released configuration")
+    if resolved.model.lacks:
+        found.append(f"{resolved.model.name}: {resolved.model.lacks}")
+    if resolved.machine.spec.status == "announced" or resolved.machine.chip.status == "announced":
+        found.append(
+            f"{resolved.machine.spec.name} with {resolved.machine.chip.name} is announced; figures are the vendor's"
+        )
+    if resolved.layout.tensor > resolved.machine.network.ranks_per_node:
+        found.append(f"TP {resolved.layout.tensor} spans nodes of {resolved.machine.network.ranks_per_node} ranks")
+    return tuple(found)
+
+
+def _sources(resolved: Setup) -> tuple[Source, ...]:
+    found = [Source(what=f"{resolved.model.name}: dimensions", kind="datasheet", source=resolved.model.source)]
+    found += machine_sources(resolved.machine)
+    found += [Source(what=what, kind=kind, source=text) for what, kind, text in resolved.machine.calibration.sources]
+    if resolved.model.experts:
+        found.append(routing_source(resolved.scenario.routing))
+    return tuple(found)
+
+
+def _training_notes(step: TrainingStep) -> list[str]:
+    placed = step.setup.layout
+    notes = [
+        "TP, EP and DP collectives are exposed; only DualPipe hides dispatch and combine",
+        "MFU counts causal attention, no recomputation, and the dense BF16 peak",
+    ]
+    if step.replicas == MAX_REPLICAS < placed.expert_groups:
+        notes.append(f"{MAX_REPLICAS} of {placed.expert_groups} EP groups per stage are simulated one by one")
+    return notes + _expert_notes(step.setup)
+
+
+def _serving_notes(iteration: ServingIteration) -> list[str]:
+    phase = iteration.setup.scenario.workload.phase
+    queueing = "TTFT is one prefill iteration" if phase == "prefill" else "TPOT is one iteration over tokens gained"
+    return [
+        f"steady state, no queueing: {queueing}; every sequence has the mean length",
+        *_expert_notes(iteration.setup),
+    ]
+
+
+def _expert_notes(resolved: Setup) -> list[str]:
+    if resolved.model.experts is None:
+        return []
+    routing = resolved.scenario.routing
+    redundant = redundant_experts(routing, resolved.model.experts, resolved.layout.expert)
+    return [f"routing {routing.kind}, placement {routing.placement}, {redundant} redundant experts per layer"]
