@@ -1,0 +1,61 @@
+"""Options that several commands share."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings(command: Command) -> Command:
+    """Add `--set`."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a scenario value, for example cluster.chips=512; repeatable.",
+    )(command)
+
+
+def table_output(command: Command) -> Command:
+    """Add `--json` and `--csv`."""
+    command = click.option("--csv", "csv_path", type=click.Path(), metavar="FILE", help="Also write the rows as CSV.")(
+        command
+    )
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON, with empty numbers as null."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: str) -> None:
+    """Write rows as CSV, whole or not at all."""
+    import pandas as pd
+
+    from simulator.output import write_file
+
+    write_file(Path(path), pd.DataFrame(list(rows)).to_csv(index=False, lineterminator="\n").encode())
+
+
+def slug(text: str) -> str:
+    """Return a name that is safe as a file name."""
+    kept = "".join(letter if letter.isalnum() else "-" for letter in text.lower())
+    return "-".join(part for part in kept.split("-") if part)[:60] or "unnamed"
+
+
+def draw(function: Callable[..., Path], *arguments: Any, path: Path, **named: Any) -> Path:
+    """Draw a picture, turning what the file system refuses into a user's error."""
+    from simulator.errors import UserError
+
+    try:
+        return function(*arguments, path, **named)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: can't be written: {error.strerror}; give another folder") from None

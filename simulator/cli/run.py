@@ -1,0 +1,51 @@
+"""`epsim run`."""
+
+from pathlib import Path
+
+import click
+
+from simulator.cli.options import draw, print_json, settings, slug
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  epsim run dsv3-train-h800
+  epsim run my.toml --set cluster.chips=512 --set plan.expert=32
+  epsim run dsv3-decode-cloudmatrix384 --set fidelity=des --json
+"""
+)
+@click.argument("scenario")
+@settings
+@click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the results; default out/NAME-DIGEST.")
+@click.option("--allow-oom", is_flag=True, help="Answer even if the plan does not fit device memory.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@click.option("--sources", is_flag=True, help="Also list where every figure that was used comes from.")
+def run(
+    scenario: str, overrides: tuple[str, ...], out: str | None, allow_oom: bool, as_json: bool, sources: bool
+) -> None:
+    """Simulate SCENARIO (a TOML file or a shipped name): throughput, latency, memory, cost, and why.
+
+    The result, a manifest of everything it rests on, and a picture of where the time goes are written to a folder.
+    """
+    from reports.plots import breakdown_bars
+    from reports.tables import console, result_table, source_table
+    from simulator.manifest import manifest_bytes, result_bytes
+    from simulator.output import write_folder
+    from simulator.run import run as simulate
+    from simulator.scenario_file import load_scenario
+
+    asked = load_scenario(scenario, overrides)
+    result = simulate(asked, allow_oom)
+    folder = Path(out) if out else Path("out") / f"{slug(asked.name)}-{result.digest}"
+    write_folder(folder, {"result.json": result_bytes(result), "manifest.json": manifest_bytes(asked, result)})
+    draw(breakdown_bars, [result], path=folder / "breakdown.png")
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+        return
+    terminal = console()
+    terminal.print(result_table(result))
+    if sources:
+        terminal.print(source_table(result.sources))
+    terminal.print(f"written to {folder}: result.json, manifest.json, breakdown.png", soft_wrap=True, highlight=False)

@@ -1,0 +1,76 @@
+"""`epsim topology`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from simulator.cli.options import draw, print_json
+
+
+@click.group(epilog="\b\nExample:\n  epsim topology show cloudmatrix384")
+def topology() -> None:
+    """Look at a cluster's network."""
+
+
+@topology.command(
+    epilog="""
+\b
+Examples:
+  epsim topology show cloudmatrix384
+  epsim topology show ascend-910b-1024 --chips 64 --draw out/910b.svg
+"""
+)
+@click.argument("cluster")
+@click.option("--chips", type=click.IntRange(min=1), help="Chips in use; default: the cluster's nominal size.")
+@click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture to write; default out/NAME.png.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def show(cluster: str, chips: int | None, picture: str | None, as_json: bool) -> None:
+    """Print the tiers, bisection, oversubscription and diameter of CLUSTER, and draw it."""
+    from reports.tables import console, facts_table
+    from reports.topology import draw_topology
+    from simulator.units import bytes_per_s, count, ratio, seconds
+    from topologies.catalogue import accelerator, fabric
+    from topologies.catalogue import cluster as find
+    from topologies.generators import build_graph
+    from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops
+    from topologies.reduction import reduce_graph
+
+    spec = find(cluster)
+    names = {spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])}
+    graph = build_graph(spec, accelerator(spec.chip), {name: fabric(name) for name in names}, chips or spec.chips)
+    network = reduce_graph(graph)
+    tiers, parts = describe(network), count_parts(graph)
+    path = draw(draw_topology, graph, path=Path(picture) if picture else Path("out") / f"{spec.id}.png")
+    figures = {
+        "ranks": parts.ranks,
+        "nodes": parts.nodes,
+        "links": parts.links,
+        "bisection_bytes_per_s": bisection_bytes_per_s(network),
+        "diameter_hops": diameter_hops(network),
+    }
+    if as_json:
+        print_json({"cluster": spec.id, **figures, "tiers": [asdict(tier) for tier in tiers], "picture": str(path)})
+        return
+    rows = [
+        {
+            "tier": tier.tier,
+            "fabric": network.planes[level.plane].fabric,
+            "domains": count(tier.domains),
+            "ranks each": count(tier.ranks_per_domain),
+            "port": bytes_per_s(tier.port_bytes_per_s),
+            "per pair": bytes_per_s(tier.pair_bytes_per_s),
+            "uplink": bytes_per_s(tier.uplink_bytes_per_s),
+            "oversub.": ratio(tier.oversubscription),
+            "latency": seconds(tier.latency_s),
+        }
+        for tier, level in zip(tiers, network.tiers, strict=True)
+    ]
+    terminal = console()
+    terminal.print(facts_table(rows, f"{spec.name}: {count(parts.ranks)} ranks on {count(parts.nodes)} nodes"))
+    terminal.print(
+        f"bisection {bytes_per_s(figures['bisection_bytes_per_s'])} one way, diameter {figures['diameter_hops']} hops, "
+        f"{count(parts.links)} links; every bandwidth is per direction, port and pair per rank",
+        highlight=False,
+    )
+    terminal.print(f"drawn: {path}", soft_wrap=True, highlight=False)
