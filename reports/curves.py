@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: arrays over its points, sorted along the axis; not-a-number where a point is infeasible."""
+    """One curve: arrays over its points, sorted along the axis; not-a-number where infeasible or not known."""
 
     label: str
     colour: str
@@ -22,6 +22,7 @@ class Series:
     x: Floats
     tokens_per_s: Floats
     efficiency: Floats
+    chips: Floats
     bottleneck: tuple[str, ...]
     reason: tuple[str, ...]
 
@@ -29,6 +30,13 @@ class Series:
     def feasible(self) -> NDArray[np.bool_]:
         """Points that have a throughput to draw."""
         return np.isfinite(self.tokens_per_s) & (self.tokens_per_s > 0.0)
+
+    @property
+    def linear(self) -> Floats:
+        """Throughput of each feasible point if every chip did as much as at the smallest; empty where size is fixed."""
+        chips, tokens_per_s = self.chips[self.feasible], self.tokens_per_s[self.feasible]
+        grows = len(chips) > 1 and bool(np.isfinite(chips).all()) and float(np.ptp(chips)) > 0.0
+        return tokens_per_s[0] / chips[0] * chips if grows else np.empty(0)
 
     def colour_of(self, point: int) -> str:
         """Return the colour of the point's bottleneck."""
@@ -109,6 +117,7 @@ def _curve(label: str, rows: pd.DataFrame, axis: Axis, colour: str, marker: str)
         x,
         tokens_per_s,
         np.where(feasible, efficiency, np.nan),
+        x if axis.is_chips else _floats(rows, "chips") if "chips" in rows else np.full(len(x), np.nan),
         tuple(str(value) for value in rows["bottleneck"]) if "bottleneck" in rows else ("",) * len(rows),
         tuple(str(value) for value in rows["reason"]) if "reason" in rows else ("",) * len(rows),
     )

@@ -1,6 +1,7 @@
 """Scaling curves: throughput against the swept axis, efficiency below it, and what holds each point back."""
 
 import math
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +29,16 @@ from reports.style import (
 )
 
 WIDTH_IN = 9.0
-MAX_TICKS = 14
+MAX_TICKS = 18
+AXIS_LABELS = {
+    "chips": "chips",
+    "cluster.chips": "chips",
+    "plan.expert": "EP size [ranks]",
+    "plan.tensor": "TP size [ranks]",
+    "plan.pipeline": "PP size [stages]",
+    "workload.batch_per_rank": "sequences per rank",
+    "workload.sequence_tokens": "tokens per sequence",
+}
 CHARACTERS = 92  # that fit side by side into the strip
 
 
@@ -77,14 +87,14 @@ def _draw_throughput(axes: Axes, axis: Axis, curves: Sequence[Series]) -> None:
     axes.grid(True, which="major")
     for curve in curves:
         x, y = curve.x[curve.feasible], curve.tokens_per_s[curve.feasible]
-        if axis.is_chips and len(x) > 1:
-            axes.plot(x, y[0] * x / x[0], ":", color=curve.colour, linewidth=1.2)
+        if len(curve.linear):
+            axes.plot(x, curve.linear, ":", color=curve.colour, linewidth=1.2)
         axes.plot(x, y, color=curve.colour, zorder=3)
         fills = [curve.colour_of(point) for point in np.flatnonzero(curve.feasible).tolist()]
         axes.scatter(x, y, c=fills, marker=curve.marker, s=58, edgecolors=curve.colour, linewidths=1.5, zorder=4)
     _dress_throughput(axes, curves)
     _mark_refused(axes, curves)
-    handles = _legend(axis, curves)
+    handles = _legend(curves)
     if handles:
         axes.legend(handles=handles, loc="upper left")
 
@@ -107,7 +117,7 @@ def _mark_refused(axes: Axes, curves: Sequence[Series]) -> None:
             )
 
 
-def _legend(axis: Axis, curves: Sequence[Series]) -> list[Line2D]:
+def _legend(curves: Sequence[Series]) -> list[Line2D]:
     handles = [
         Line2D(
             [],
@@ -121,7 +131,7 @@ def _legend(axis: Axis, curves: Sequence[Series]) -> list[Line2D]:
         for curve in curves
         if curve.label
     ]
-    if axis.is_chips and any(curve.feasible.sum() > 1 for curve in curves):
+    if any(len(curve.linear) for curve in curves):
         handles.append(
             Line2D([], [], linestyle=":", linewidth=1.2, color=MUTED, label="linear from the smallest point")
         )
@@ -147,7 +157,7 @@ def _dress_throughput(axes: Axes, curves: Sequence[Series]) -> None:
 
 
 def _draw_efficiency(axes: Axes, axis: Axis, curves: Sequence[Series]) -> None:
-    what = "Scaling efficiency" if axis.is_chips else "Throughput per chip"
+    what = "Scaling efficiency" if any(len(curve.linear) for curve in curves) else "Throughput per chip"
     axes.set_title(f"{what}, against the smallest point", fontsize=9.0, fontweight="normal", color=MUTED)
     axes.grid(True)
     seen = [0.0]
@@ -168,7 +178,7 @@ def _label_ends(axes: Axes, curves: Sequence[Series]) -> None:
         for curve in curves
         if (known := np.isfinite(curve.efficiency)).any()
     ]
-    gap = 0.14 * axes.get_ylim()[1]
+    gap = 0.09 * axes.get_ylim()[1]
     at = -math.inf
     for value, x, colour in sorted(ends):
         at = max(value, at + gap)
@@ -196,7 +206,7 @@ def _draw_strip(axes: Axes, axis: Axis, curves: Sequence[Series]) -> None:
 
 def _runs(curve: Series, places: NDArray[np.intp]) -> list[tuple[int, int]]:
     """Return first and last point of each run of neighbours that say the same."""
-    keys = [_words(curve, point, is_alone=False) for point in range(len(curve.x))]
+    keys = [(bool(curve.feasible[point]), _words(curve, point, is_alone=False)) for point in range(len(curve.x))]
     cuts = [
         point
         for point in range(1, len(keys))
@@ -207,11 +217,11 @@ def _runs(curve: Series, places: NDArray[np.intp]) -> list[tuple[int, int]]:
 
 
 def _words(curve: Series, point: int, is_alone: bool) -> str:
-    """Return the bottleneck, or why the point is infeasible: in full where alone, else up to the first colon."""
+    """Return the bottleneck, or why the point is infeasible: in full where alone, else the first clause."""
     if curve.feasible[point]:
         return part_short(curve.bottleneck[point])
-    reason = curve.reason[point].strip()
-    return (reason if is_alone else reason.split(":", 1)[0]) or "infeasible"
+    reason = curve.reason[point].strip().split(": ", 1)[-1]  # less the key it is about
+    return (reason if is_alone else re.split("[,;=]", reason)[0].strip()) or "infeasible"
 
 
 def _draw_cell(axes: Axes, curve: Series, point: int, row: int, sides: tuple[float, float]) -> None:
@@ -244,7 +254,7 @@ def _write_cell(axes: Axes, axis: Axis, words: str, row: int, sides: tuple[float
 
 
 def _dress_axis(axes: Axes, axis: Axis) -> None:
-    axes.set_xlabel("chips" if axis.is_chips else axis.name)
+    axes.set_xlabel(AXIS_LABELS.get(axis.name, axis.name))
     if not len(axis.values):
         return
     borders = axis.edges()

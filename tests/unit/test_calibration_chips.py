@@ -7,7 +7,7 @@ import pytest
 
 from simulator.calibration import chip_calibration
 from simulator.calibration.chips import CLASSES
-from simulator.calibration.fit_chips import Fit, Sample, fit, fit_all, main
+from simulator.fitting.chips import Fit, Sample, fit, fit_all, main
 from simulator.errors import UserError
 from topologies.catalogue import accelerators
 from workloads.operators import OperatorClass

@@ -1,6 +1,6 @@
 """Rebuild the fitted constants of the chip calibrations from published kernel measurements.
 
-`python -m simulator.calibration.fit_chips MEASURED_DIR REFERENCE_DIR` prints each fit beside the constants that ship.
+`python -m simulator.fitting.chips MEASURED_DIR REFERENCE_DIR` prints each fit beside the constants that ship.
 Only kernels are fitted, never a step time or a throughput; each constant is held constant over all shapes.
 """
 

@@ -1,0 +1,61 @@
+"""Bytes on links: who shares what, and what nobody shares."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from simulator.cost.links import LinkTime, busiest_links
+from topologies.network import Network, Plane, Tier
+
+PORT, NIC, UPLINK, PAIR = 100.0, 25.0, 40.0, 10.0
+
+
+def ints(*values: int) -> NDArray[np.int32]:
+    return np.array(values, dtype=np.int32)
+
+
+def two_nodes(pair_bytes_per_s: float = np.inf) -> Network:
+    """Two nodes of two ranks; NICs of a node share one leaf, whose uplink is narrower than its two NICs."""
+    node = ints(0, 0, 1, 1)
+    everyone = np.zeros(4, dtype=np.int32)
+    top = np.array([np.inf])
+    tiers = (
+        Tier("node", 0, node, 1e-6, np.full(2, np.inf), pair_bytes_per_s),
+        Tier("leaf", 1, node, 2e-6, np.full(2, UPLINK)),
+        Tier("spine", 1, everyone, 3e-6, top),
+    )
+    planes = (Plane("Bus", "bus", np.full(4, PORT)), Plane("Net", "net", np.full(4, NIC)))
+    return Network(4, node, ints(0, 1, 0, 1), planes, tiers)
+
+
+def slowest(network: Network, flows: list[tuple[int, int, float]]) -> LinkTime:
+    source, target, size = zip(*flows, strict=True)
+    links = busiest_links(network, ints(*source), ints(*target), np.array(size, dtype=float))
+    return max(links, key=lambda link: link.time_s)
+
+
+def test_one_flow_takes_its_port() -> None:
+    assert slowest(two_nodes(), [(0, 1, 500.0)]) == LinkTime(5.0, 0, "Bus port out of rank 0")
+    assert slowest(two_nodes(), [(0, 2, 500.0)]).time_s == pytest.approx(500.0 / NIC)
+
+
+def test_flows_to_one_rank_share_its_port() -> None:
+    found = slowest(two_nodes(), [(0, 3, 50.0), (1, 3, 50.0), (2, 3, 100.0)])
+    assert found == LinkTime(100.0 / NIC, 1, "Net port in of rank 3")  # the flow inside the node has its own plane
+
+
+def test_two_flows_share_an_uplink() -> None:
+    found = slowest(two_nodes(), [(0, 2, 100.0), (1, 3, 100.0)])
+    assert found == LinkTime(200.0 / UPLINK, 1, "leaf up link 0")
+    assert slowest(two_nodes(), [(0, 2, 100.0), (3, 1, 100.0)]).link.startswith("Net port")
+
+
+def test_a_mesh_gives_a_pair_its_direct_link_only() -> None:
+    assert slowest(two_nodes(PAIR), [(0, 1, 50.0), (0, 1, 30.0)]) == LinkTime(8.0, 0, "node direct link 0->1")
+    both = busiest_links(two_nodes(PAIR), ints(0, 1), ints(1, 0), np.array([50.0, 50.0]))
+    assert max(link.time_s for link in both) == pytest.approx(5.0)  # the directions do not share
+
+
+def test_a_flow_to_oneself_is_free() -> None:
+    assert busiest_links(two_nodes(), ints(0, 3), ints(0, 3), np.array([1e9, 1e9])) == []
+    assert slowest(two_nodes(), [(0, 0, 1e9), (0, 1, 100.0)]).time_s == pytest.approx(1.0)
