@@ -241,10 +241,8 @@ def dispatch_cost(
     line, achieved, even = [nothing], [nothing], [nothing]
     for load, constants in zip(paths.loads, paths.constants, strict=True):
         copies = copies_to_rank if load.target == "rank" else copies_to_node
-        mean = np.broadcast_to(copies.mean(axis=-1, keepdims=True), copies.shape)
-        routed_s, flat_s = (
-            (counted @ load.line_s_per_byte.T).max(axis=-1) * bytes_per_copy for counted in (copies, mean)
-        )
+        routed_s = (copies @ load.line_s_per_byte.T).max(axis=-1) * bytes_per_copy
+        flat_s = copies.mean(axis=-1) * (load.line_s_per_byte.sum(axis=1).max() * bytes_per_copy)
         line.append(routed_s)
         achieved.append(routed_s / constants.fraction)
         even.append(flat_s / constants.fraction)

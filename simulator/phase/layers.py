@@ -28,6 +28,7 @@ from workloads.operators import (
 
 Floats = NDArray[np.float64]
 ACTIVATION_BYTES = 2.0
+PIECE_VALUES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,13 @@ def layer_times(
 def operator_parts(ops: Operators, machine: Machine, core_share: float = 1.0) -> Floats:
     """Return the time of operators one after the other, by part, ``[..., len(PARTS)]`` [s]."""
     time = operator_time(ops, machine.chip, machine.calibration, core_share).summed()
-    parts = np.zeros((*np.shape(time.compute_s), len(PARTS)))
-    parts[..., PART_INDEX["compute"]] = time.compute_s
-    parts[..., PART_INDEX["memory"]] = time.memory_s
-    parts[..., PART_INDEX["overhead"]] = time.overhead_s
+    return _parts(time.compute_s, time.memory_s, time.overhead_s)
+
+
+def _parts(compute_s: Floats, memory_s: Floats, overhead_s: Floats) -> Floats:
+    parts = np.zeros((*np.shape(compute_s), len(PARTS)))
+    for name, time_s in (("compute", compute_s), ("memory", memory_s), ("overhead", overhead_s)):
+        parts[..., PART_INDEX[name]] = time_s
     return parts
 
 
@@ -149,21 +153,34 @@ def tensor_parallel_parts(machine: Machine, layout: Layout, size_bytes: float) -
 
 def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed) -> Floats:
     """Mean over ranks by part, and the wait of the mean rank for the slowest as `imbalance_wait`."""
-    ops = expert_operators(model, routed.slot_tokens, share.phase, share.precision)
-    by_rank = operator_parts(ops, machine, share.core_share)
-    total = by_rank.sum(axis=-1)
-    slowest, mean = total.max(axis=-1), by_rank.mean(axis=-2)
+    blocks = [_expert_ranks(model, machine, share, slots) for slots in _pieces(routed.slot_tokens)]
+    slowest = np.concatenate([block[0] for block in blocks])
+    mean = np.concatenate([block[1] for block in blocks])
     if routed.shared_ranks:
         tokens = routed.tokens / routed.shared_ranks
         ops_shared = shared_expert_operators(model, tokens, share.phase, share.precision)
         if ops_shared is not None:
             shared = operator_parts(ops_shared, machine, share.core_share)
-            weight = routed.shared_ranks / (routed.shared_ranks + by_rank.shape[-2])
+            weight = routed.shared_ranks / (routed.shared_ranks + routed.slot_tokens.shape[-2])
             slowest = np.maximum(slowest, shared.sum())
             mean = mean * (1 - weight) + shared * weight
     mean[..., PART_INDEX["imbalance_wait"]] += np.maximum(slowest - mean.sum(axis=-1), 0.0)  # no rounding below 0
     rows: Floats = mean
     return rows
+
+
+def _expert_ranks(model: ModelSpec, machine: Machine, share: Share, slot_tokens: Floats) -> tuple[Floats, Floats]:
+    """Time of the slowest rank, ``[batches, layers]``, and of the mean rank by part."""
+    ops = expert_operators(model, slot_tokens, share.phase, share.precision)
+    by_rank = operator_time(ops, machine.chip, machine.calibration, share.core_share).summed()
+    means = (time.mean(axis=-1) for time in (by_rank.compute_s, by_rank.memory_s, by_rank.overhead_s))
+    return by_rank.total_s.max(axis=-1), _parts(*means)
+
+
+def _pieces(slot_tokens: Floats) -> list[Floats]:
+    """Split along the batches into pieces whose operators stay in the processor's cache."""
+    pieces = -(-slot_tokens.size // PIECE_VALUES)
+    return np.array_split(slot_tokens, min(max(pieces, 1), len(slot_tokens)))
 
 
 def _exchange(

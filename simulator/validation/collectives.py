@@ -1,0 +1,209 @@
+"""Rows of single communication operations: the ranks, the bytes, and the time or bandwidth that was measured."""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.calibration.fabrics import ExpertParallelConstants, fabric_calibration
+from simulator.cost.collectives import Kind, collective, transfer
+from simulator.cost.expert_parallel import Mode, dispatch_cost, expert_paths, token_bytes
+from simulator.phase.machine import Machine, assemble
+from simulator.phase.routed import Routed, route
+from simulator.scenario import Routing
+from simulator.validation.cells import Cells, Unsupported, data, shorten
+from simulator.validation.names import find_cluster, formats
+from topologies.catalogue import accelerator
+from topologies.network import Network
+from topologies.specs import ClusterSpec
+from workloads.models.specs import Experts
+
+MODES: dict[str, Mode] = {"normal": "normal", "low_latency": "low-latency", "fused": "low-latency"}
+ROUTERS: dict[str, Literal["balanced", "uniform", "fitted"]] = {
+    "balanced": "balanced",
+    "uniform-random": "uniform",
+    "real": "fitted",
+}
+REDUCING = {"all_reduce", "all_gather", "reduce_scatter"}
+# Achieved bandwidth depends on the cores that move the data; constants hold for about the number they were fitted with.
+CORES_FACTOR = 1.5
+DRAWS = 8
+MAX_RANKS = 2048
+NIC_TOLERANCE = 0.05
+OUTER = {"rdma", "ib", "roce"}
+NEAR = {"same_node", "same_package"}
+Ranks = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A priced operation: its time [s] and the bytes that the row's bandwidth counts per rank."""
+
+    time_s: float
+    counted_bytes: float
+
+
+def predict(cells: Cells) -> tuple[float, str]:
+    """Return the predicted time, or bandwidth where the row has no time, and its unit.
+
+    Raises
+    ------
+    Unsupported
+        If the operation can't be built.
+    UserError, TopologyError, WorkloadError
+        If the simulator refuses it.
+    """
+    op = cells.stated("op")
+    if op in {"dispatch", "combine"}:
+        found = _exchange(cells, cast(Literal["dispatch", "combine"], op))
+    elif op in REDUCING or op in {"all_to_all", "p2p_read", "p2p_write", "send_recv"}:
+        found = _moved(cells, op)
+    else:
+        raise Unsupported(f"operation '{shorten(op)}' is not predicted" if op else "missing: op")
+    if cells.stated("time_us"):
+        return found.time_s * 1e6, "us"
+    rate = found.counted_bytes / found.time_s / 1e9
+    if op in {*REDUCING, "all_to_all"} and not cells.stated("algbw_GBps"):
+        rate *= _bus_factor(op, cells.whole("ranks"))
+    return rate, "GB/s"
+
+
+def measured(cells: Cells) -> float:
+    """Return the measured time [us], notification included, or bandwidth [GB/s].
+
+    Raises
+    ------
+    Unsupported
+        If the row has neither.
+    """
+    if cells.stated("time_us"):
+        scope = cells.stated("time_scope")
+        return cells.positive("time_us") + (cells.number("notify_us") if scope == "transmit_only" else 0.0)
+    return cells.positive("algbw_GBps" if cells.stated("algbw_GBps") else "busbw_GBps")
+
+
+def _bus_factor(op: str, ranks: int) -> float:
+    return (2.0 if op == "all_reduce" else 1.0) * (ranks - 1) / ranks
+
+
+def _place(cells: Cells) -> tuple[Machine, Ranks]:
+    """Return the machine and ``[ranks]`` members: on neighbouring nodes, as many on each as the row says.
+
+    A transport that leaves the scale-up links unused is laid out as one rank per node.
+    """
+    ranks = cells.whole("ranks")
+    if not 2 <= ranks <= MAX_RANKS:
+        raise Unsupported(f"ranks = {ranks}: 2 to {MAX_RANKS} can be replayed")
+    spec = find_cluster(cells, 1)
+    node_ranks = spec.chips_per_node * accelerator(spec.chip).ranks_per_chip
+    used, step = _per_node(cells, ranks, node_ranks), _stride(cells, spec)
+    nodes = -(-ranks // used)
+    chips = ((nodes - 1) * step + 1) * spec.chips_per_node
+    spec = find_cluster(cells, chips)
+    target = assemble(spec, accelerator(spec.chip), chips)
+    first = np.arange(nodes, dtype=np.int32)[:, None] * step * node_ranks
+    members = (first + np.arange(used, dtype=np.int32)).ravel()[:ranks]
+    _check_links(cells, target.network, members)
+    return target, members
+
+
+def _per_node(cells: Cells, ranks: int, node_ranks: int) -> int:
+    pair = cells.stated("op").startswith("p2p")
+    if cells.stated("transport") in OUTER or (pair and cells.text("placement") not in NEAR):
+        return 1
+    if cells.stated("ranks_per_node"):
+        return min(max(1, cells.whole("ranks_per_node")), ranks, node_ranks)
+    cells.text("ranks_per_node")
+    return min(ranks, node_ranks)
+
+
+def _stride(cells: Cells, spec: ClusterSpec) -> int:
+    """Nodes from one used node to the next."""
+    return spec.scale_out.leaf_nodes if cells.stated("placement") == "cross_leaf" and spec.scale_out else 1
+
+
+def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
+    """Refuse rows whose transport or NIC rate is not the one that joins these ranks here.
+
+    Raises
+    ------
+    Unsupported
+        With what joins them instead.
+    """
+    pairs = network.meeting_tier(np.repeat(members, len(members)), np.tile(members, len(members)))
+    outermost = max(network.tiers[tier].plane for tier in np.unique(pairs) if tier >= 0)
+    plane = network.planes[outermost]
+    transport = cells.stated("transport")
+    parts = set(transport.split("+")) - {""}
+    named = parts & {"ib", "roce"}
+    if (parts and bool(parts & OUTER) != (outermost > 0)) or not all(plane.fabric.startswith(name) for name in named):
+        raise Unsupported(f"transport {shorten(transport)}: here {plane.name} joins these ranks")
+    if outermost and cells.stated("nic_gbps_per_rank"):
+        here = float(plane.port_bytes_per_s[members].min()) * 8e-9
+        if abs(here / cells.positive("nic_gbps_per_rank") - 1) > NIC_TOLERANCE:
+            raise Unsupported(f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank: the catalogued cluster has {here:.0f}")
+
+
+def _moved(cells: Cells, op: str) -> Operation:
+    """Collectives and copies of a given size."""
+    size = cells.positive("size_bytes")
+    target, members = _place(cells)
+    if op in REDUCING:
+        return Operation(collective(target.network, members[None, :], cast(Kind, op), size).time_s, size)
+    count = len(members)
+    if op == "all_to_all":
+        source, destination = np.repeat(members, count), np.tile(members, count)
+        apart = source != destination
+        flows = np.full(int(apart.sum()), size / count)
+        cost = transfer(target.network, source[apart], destination[apart], flows)
+        # Send and receive in one NCCL kernel: its launch is paid as for any collective.
+        launch_s = fabric_calibration(target.network.planes[cost.plane].fabric).collective.launch_s
+        return Operation(cost.time_s + launch_s, size)
+    return Operation(transfer(target.network, members[:1], members[1:2], np.array([size])).time_s, size)
+
+
+def _exchange(cells: Cells, op: Literal["dispatch", "combine"]) -> Operation:
+    """Dispatch or combine of one MoE layer, its routing drawn as the router says."""
+    tokens = cells.positive("tokens_per_rank")
+    mode = cells.stated("mode") or data("names")["modes"].get(cells.stated("library")) or cells.text("mode")
+    if mode not in MODES:
+        raise Unsupported(f"mode '{shorten(mode)}' unknown")
+    target, members = _place(cells)
+    paths = expert_paths(target.network, members[None, :], MODES[mode])
+    _check_cores(cells, target, paths.outer)
+    routed = _routed(cells, len(members), len(members) // paths.nodes, round(tokens * len(members)))
+    to_rank = routed.rank_tokens if paths.counts_expert_copies else routed.copies.to_rank
+    size = token_bytes(cells.whole("hidden"), formats(cells.text("payload_dtype"))["dispatch"])
+    cost = dispatch_cost(paths, op, to_rank, routed.copies.to_node, size)
+    # Bandwidths of DeepEP are logical: copies per expert, per node reached (its own included), or per rank reached.
+    forwarded = not paths.counts_expert_copies and paths.nodes > 1 and len(paths.loads) > 1
+    counted = routed.copies.to_node if forwarded else to_rank
+    return Operation(float(cost.time_s.mean()), size * float(counted.sum(axis=-1).mean()) / len(members))
+
+
+def _routed(cells: Cells, ranks: int, ranks_per_node: int, tokens: int) -> Routed:
+    router = cells.text("router")
+    if router not in ROUTERS:
+        raise Unsupported(f"router '{shorten(router)}' unknown")
+    nodes = max(1, ranks // ranks_per_node)
+    reached = min(cells.whole("topk_groups"), nodes) if cells.stated("topk_groups") else nodes
+    groups = nodes if reached < nodes else 1
+    shape = Experts(
+        routed_experts=cells.whole("experts"),
+        top_k=cells.whole("top_k"),
+        expert_ffn=1,
+        n_group=groups,
+        topk_group=min(reached, groups),
+    )
+    rules = Routing(kind=ROUTERS[router], redundant_experts="fill")
+    return route(rules, shape, 1, ranks, ranks_per_node, tokens, tokens, DRAWS, seed=0)
+
+
+def _check_cores(cells: Cells, target: Machine, constants: ExpertParallelConstants) -> None:
+    fitted = constants.core_share * (target.chip.compute_cores or 0)
+    if not cells.stated("comm_cores") or not fitted:
+        return
+    cores = cells.positive("comm_cores")
+    if not 1 / CORES_FACTOR <= cores / fitted <= CORES_FACTOR:
+        raise Unsupported(f"not supported yet: {cores:.0f} communication cores (constants hold for {fitted:.0f})")

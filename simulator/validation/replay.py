@@ -1,0 +1,113 @@
+"""Rows of measurements beside what the simulator predicts for them."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from simulator.errors import USER_ERRORS
+from simulator.validation import collectives, inference, training
+from simulator.validation.cells import Cells, Row, Unsupported
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "id", "area", "metric", "predicted", "measured", "unit", "error", "evidence", "status", "source", "defaults", "cause",
+)  # fmt: skip
+PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
+    "training": training.predict,
+    "inference": inference.predict,
+    "collectives": collectives.predict,
+}
+
+
+def replay(rows: Iterable[Row], area: str) -> "pd.DataFrame":
+    """Return one row per measurement: predicted, measured, error, status.
+
+    Parameters
+    ----------
+    rows
+        In the structured columns of an area; rows marked `usable` = no are listed with their reason.
+    area
+        training, inference or collectives.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(list(replay_each(rows, area)), columns=list(COLUMNS))
+
+
+def replay_each(rows: Iterable[Row], area: str) -> Iterator[dict[str, Any]]:
+    """Yield the columns of `replay` row by row."""
+    for row in rows:
+        yield _replayed(row, area)
+
+
+def _replayed(row: Row, area: str) -> dict[str, Any]:
+    cells = Cells(row, area)
+    found: dict[str, Any] = {
+        "id": cells.stated("id"),
+        "area": _group(cells, area),
+        "metric": cells.stated("metric_norm") or cells.stated("op"),
+        "predicted": None,
+        "measured": None,
+        "unit": "",
+        "error": None,
+        "evidence": cells.stated("evidence"),
+        "source": cells.stated("source") or cells.stated("url_or_repo"),
+        "cause": "",
+    }
+    found["status"] = _fill(cells, area, found)
+    found["defaults"] = cells.defaults
+    return found
+
+
+def _group(cells: Cells, area: str) -> str:
+    """How rows are grouped in reports: by phase in inference, dispatch and combine apart from other collectives."""
+    if area == "inference":
+        return cells.stated("phase_norm") or area
+    return "dispatch" if cells.stated("op") in {"dispatch", "combine"} else area
+
+
+def _fill(cells: Cells, area: str, found: dict[str, Any]) -> str:
+    """Fill in prediction, measurement and error; return the status."""
+    if cells.stated("usable").lower() == "no":
+        return f"skipped: {cells.stated('why_not') or 'marked as not usable'}"
+    try:
+        found["measured"] = collectives.measured(cells) if area == "collectives" else cells.positive("value_norm")
+        predicted, found["unit"] = PREDICT[area](cells)
+    except Unsupported as reason:
+        return f"unsupported: {reason}"
+    except USER_ERRORS as error:
+        return f"unsupported: {'; '.join(error.problems)}"
+    except (ValueError, ArithmeticError, MemoryError) as error:
+        return f"failed: {type(error).__name__}: {error}"  # a defect of the simulator: listed, so that other rows show
+    found["predicted"] = predicted
+    found["error"] = predicted / found["measured"] - 1
+    return "fitted-on" if _is_fitted_on(found["id"]) else "predicted"
+
+
+def _is_fitted_on(row_id: str) -> bool:
+    return any(fnmatchcase(row_id, pattern) for pattern in _calibration_rows())
+
+
+@cache
+def _calibration_rows() -> frozenset[str]:
+    """Ids, with `*` for anything, of the rows that calibrations were fitted on."""
+    found: set[str] = set()
+    for folder in ("chips", "fabrics"):
+        for file in files("simulator.calibration").joinpath(folder).iterdir():
+            if file.name.endswith(".toml"):
+                found.update(_rows_in(tomllib.loads(file.read_text(encoding="utf-8"))))
+    return frozenset(re.sub(r" \(\d+ rows\)$", "", pattern) for pattern in found)
+
+
+def _rows_in(table: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _rows_in(value)
+        elif key == "rows":
+            yield from value

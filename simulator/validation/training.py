@@ -1,0 +1,175 @@
+"""Rows of training runs: the scenario that they describe, and the metric that they measured."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from simulator.result import Result
+from simulator.run import run
+from simulator.scenario import Scenario
+from simulator.scenario_file import validate
+from simulator.validation.cells import Cells, Unsupported, shorten
+from simulator.validation.names import find_cluster, find_model, formats, packages, recompute_level
+from topologies.catalogue import accelerator
+from workloads.models.specs import ModelSpec
+from workloads.operators import model_flop_per_token
+
+LEVELS = ("none", "light", "selective", "full")  # of recomputation, by how much is computed again
+ONE = {"vpp": "interleaved pipeline chunks", "cp": "context parallelism"}
+SCHEDULES = {"none": "1f1b", "1f1b": "1f1b", "gpipe": "gpipe", "dualpipe": "dualpipe"}
+ZERO = {"0": 0, "1": 1, "optimizer-parallel": 1}
+Metric = tuple[str, Callable[[Result, ModelSpec, Scenario], float]]
+
+
+def predict(cells: Cells) -> tuple[float, str]:
+    """Return the predicted value of the row's metric, and its unit.
+
+    Raises
+    ------
+    Unsupported
+        If the row can't be built, or its metric not predicted.
+    UserError, TopologyError, WorkloadError
+        If the simulator refuses the scenario.
+    """
+    name = cells.stated("metric_norm")
+    if name not in METRICS:
+        raise Unsupported(f"metric '{shorten(name)}' is not predicted for a training step" if name else "missing: metric_norm")
+    unit, metric = METRICS[name]
+    model, table = scenario_table(cells)
+    if name == "hw_tflops_per_chip" and table["plan"]["recompute"] != "full":
+        raise Unsupported("hw_tflops_per_chip: comparable only with full recomputation")
+    asked, result = _run(cells, table)
+    value = metric(result, model, asked)
+    if name.endswith("_per_chip"):
+        value /= accelerator(asked_chip(result)).ranks_per_chip if cells.stated("chip").endswith("-die") else 1
+    return value, unit
+
+
+def asked_chip(result: Result) -> str:
+    """Return the catalogue name of the chip of a result."""
+    return result.chip
+
+
+def scenario_table(cells: Cells) -> tuple[ModelSpec, dict[str, Any]]:
+    """Return the model and the scenario of a row; an open recomputation stays the default's rule.
+
+    Raises
+    ------
+    Unsupported
+        If the row lacks something, or asks for what the simulator doesn't have.
+    """
+    _check_supported(cells)
+    layers = cells.whole("layers") if cells.stated("layers") else None
+    model = find_model(cells, layers)
+    chips = packages(cells, cells.whole("chips"))
+    spec = find_cluster(cells, chips, cells.stated("network"))
+    if cells.stated("chips_per_node") and packages(cells, cells.whole("chips_per_node")) != spec.chips_per_node:
+        raise Unsupported(f"chips_per_node = {cells.stated('chips_per_node')}: {spec.name} has {spec.chips_per_node}")
+    format_of = formats(cells.text("precision_norm"))
+    recompute = cells.text("recompute")
+    rule = "recompute" in cells.used
+    table = {
+        "name": shorten(cells.stated("id")),
+        "model": {"name": model.id, "layers": layers, **_layers(cells)},
+        "cluster": {"name": spec.id, "chips": chips},
+        "workload": {
+            "phase": "training",
+            "sequence_tokens": cells.whole("seq_len_norm"),
+            "global_batch_sequences": cells.whole("global_batch_sequences"),
+        },
+        "plan": {
+            **_plan(cells, model),
+            "recompute": "" if rule else recompute_level(recompute, layers or model.layers),
+        },
+        "precision": format_of,
+        "routing": _routing(cells) if model.experts else {},
+    }
+    return model, table
+
+
+def _check_supported(cells: Cells) -> None:
+    if cells.text("task") == "lora":
+        raise Unsupported("not supported yet: LoRA")
+    schedule = cells.stated("schedule")
+    if schedule and schedule not in SCHEDULES:
+        raise Unsupported(f"not supported yet: schedule '{shorten(schedule)}'")
+    for column, what in ONE.items():
+        if cells.whole(column) > 1:
+            raise Unsupported(f"not supported yet: {what} ({column} = {cells.stated(column)})")
+    if cells.text("zero") not in ZERO:
+        raise Unsupported(f"not supported yet: ZeRO '{shorten(cells.stated('zero'))}'")
+
+
+def _layers(cells: Cells) -> dict[str, int]:
+    """What the row says about depth; an empty `mtp_layers` means the model's."""
+    found = {"dense_layers": cells.whole("dense_layers")} if cells.stated("dense_layers") else {}
+    cells.text("mtp_layers")
+    return found | ({"mtp_layers": cells.whole("mtp_layers")} if cells.stated("mtp_layers") else {})
+
+
+def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
+    tensor, expert = cells.whole("tp"), cells.whole("ep")
+    if model.experts and expert < tensor:
+        raise Unsupported(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
+    return {
+        "tensor": tensor,
+        "pipeline": cells.whole("pp"),
+        "expert": expert if model.experts else 1,
+        "data": cells.whole("dp") if cells.stated("dp") else None,
+        "micro_batch_sequences": cells.whole("micro_batch_norm"),
+        "schedule": SCHEDULES[cells.text("schedule")],
+        "zero": ZERO[cells.text("zero")],
+    }
+
+
+def _routing(cells: Cells) -> dict[str, str]:
+    kinds = {"balanced": "balanced", "natural": "fitted", "none": "balanced"}
+    routing = cells.text("routing")
+    if routing not in kinds:
+        raise Unsupported(f"routing '{shorten(routing)}' unknown; balanced or natural")
+    return {"kind": kinds[routing]}
+
+
+def _run(cells: Cells, table: dict[str, Any]) -> tuple[Scenario, Result]:
+    """Run the scenario; without a stated recomputation take the least that fits, and the most if none does."""
+    asked = [table["plan"]["recompute"]] if table["plan"]["recompute"] else list(LEVELS)
+    for level in asked:
+        scenario = validate({**table, "plan": {**table["plan"], "recompute": level}}, table["name"])
+        result = run(scenario, allow_oom=True)
+        short = max(use.short_bytes for use in result.memory)
+        if not short:
+            break
+    if len(asked) > 1:
+        cells.resolve("recompute", level)
+    if short:
+        cells.note("memory", f"predicted short by {short / 2**30:.1f} GiB, run all the same")
+    return scenario, result
+
+
+def _hardware_flop_per_s(result: Result, model: ModelSpec, scenario: Scenario) -> float:
+    """Model FLOPs and the second forward of all layers, attention counted in full (arXiv:2104.04473 section 5.1)."""
+    layers = scenario.model.layers or model.layers
+    as_run = model.model_copy(update={"layers": layers, "dense_layers": layers if not model.experts else model.dense_layers})
+    forward = model_flop_per_token(as_run, scenario.workload.sequence_tokens, training=False, causal=False)
+    head = 2.0 * model.hidden * model.vocab
+    return (4.0 * forward - head) * result.tokens_per_s_per_chip
+
+
+def _bubble_s(result: Result) -> float:
+    """Idle time of the pipeline, what its transfers add included."""
+    return result.breakdown_s["bubble"] + result.breakdown_s["pipeline"]
+
+
+def _model_flop_per_s(result: Result) -> float:
+    return result.mfu * accelerator(result.chip).peak.bf16_flop_per_s
+
+
+METRICS: Mapping[str, Metric] = {
+    "step_s": ("s", lambda result, *_: result.step_s),
+    "tokens_per_s": ("tokens/s", lambda result, *_: result.tokens_per_s),
+    "tokens_per_s_per_chip": ("tokens/s/chip", lambda result, *_: result.tokens_per_s_per_chip),
+    "mfu": ("MFU", lambda result, *_: result.mfu),
+    "tflops_per_chip": ("TFLOP/s", lambda result, *_: _model_flop_per_s(result) / 1e12),
+    "hw_tflops_per_chip": ("TFLOP/s", lambda result, *rest: _hardware_flop_per_s(result, *rest) / 1e12),
+    "bubble_s": ("s", lambda result, *_: _bubble_s(result)),
+    "peak_memory_bytes": ("bytes", lambda result, *_: max(use.total_bytes for use in result.memory)),
+}
