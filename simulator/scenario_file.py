@@ -83,13 +83,17 @@ def _toml_value(text: str) -> Any:
 def _find(name_or_path: str) -> Path:
     path = Path(name_or_path)
     shipped = shipped_scenarios()
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError):  # a name too long for the file system, or with a null character
+        pass
     stem = name_or_path.removesuffix(".toml")
     if stem in shipped:
         return shipped[stem]
     hint = did_you_mean(stem, shipped)
-    raise UserError(f"{name_or_path}: no such file or shipped scenario{hint}; `epsim scenarios` lists what is shipped")
+    shown = shortened(name_or_path, 80)
+    raise UserError(f"{shown}: no such file or shipped scenario{hint}; `epsim scenarios` lists what is shipped")
 
 
 def _read_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
@@ -102,7 +106,11 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str):
         raise UserError(f"{path}: extends: {base!r} is not text; name a scenario file or a shipped scenario")
     sibling = path.parent / base
-    return _merged(_read_extended(sibling if sibling.exists() else _find(base), (*chain, path)), table)
+    try:
+        found = sibling if sibling.is_file() else _find(base)
+    except UserError as error:
+        raise UserError(f"{path}: extends: {error}") from None
+    return _merged(_read_extended(found, (*chain, path)), table)
 
 
 def _merged(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +132,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.is_dir():
             raise UserError(f"{path}: a directory; give a scenario file (TOML)")
+        if not path.is_file():
+            raise UserError(f"{path}: not a regular file; give a scenario file (TOML)")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise UserError(

@@ -80,9 +80,10 @@ def _frame(
     from simulator.study.sweep import grid, run_points, with_efficiency
 
     total = len(scenarios) * len(grid(axes))
+    points = run_points(scenarios, overrides, axes, jobs or os.cpu_count() or 1)
     rows: list[dict[str, Any]] = list(
         track(
-            run_points(scenarios, overrides, axes, jobs or os.cpu_count() or 1),
+            points,
             total=total,
             description=f"{total} points",
             console=Console(stderr=True),

@@ -50,7 +50,7 @@ def grid(axes: Sequence[tuple[str, Sequence[str]]]) -> list[Point]:
 def run_points(
     scenarios: Sequence[str], overrides: Sequence[str], axes: Sequence[tuple[str, Sequence[str]]], jobs: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield one row per scenario and point, in order, whatever the number of processes.
+    """Return one row per scenario and point, in order, whatever the number of processes; computed as it is read.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def run_points(
         _check_keys(scenario, overrides, axes)
     tasks = [(scenario, tuple(overrides), point) for scenario in scenarios for point in points]
     if jobs == 1 or len(tasks) == 1:
-        yield from map(_row, tasks)
-        return
+        return map(_row, tasks)
     import joblib
 
     parallel: Any = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    yield from parallel(joblib.delayed(_row)(task) for task in tasks)
+    rows: Iterator[dict[str, Any]] = parallel(joblib.delayed(_row)(task) for task in tasks)
+    return rows
 
 
 def _check_keys(scenario: str, overrides: Sequence[str], axes: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -142,7 +142,9 @@ def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
     if outermost and cells.stated("nic_gbps_per_rank"):
         here = float(plane.port_bytes_per_s[members].min()) * 8e-9
         if abs(here / cells.positive("nic_gbps_per_rank") - 1) > NIC_TOLERANCE:
-            raise Unsupported(f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank: the catalogued cluster has {here:.0f}")
+            raise Unsupported(
+                f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank: the catalogued cluster has {here:.0f}"
+            )
 
 
 def _moved(cells: Cells, op: str) -> Operation:

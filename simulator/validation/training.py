@@ -32,7 +32,9 @@ def predict(cells: Cells) -> tuple[float, str]:
     """
     name = cells.stated("metric_norm")
     if name not in METRICS:
-        raise Unsupported(f"metric '{shorten(name)}' is not predicted for a training step" if name else "missing: metric_norm")
+        raise Unsupported(
+            f"metric '{shorten(name)}' is not predicted for a training step" if name else "missing: metric_norm"
+        )
     unit, metric = METRICS[name]
     model, table = scenario_table(cells)
     if name == "hw_tflops_per_chip" and table["plan"]["recompute"] != "full":
@@ -148,7 +150,9 @@ def _run(cells: Cells, table: dict[str, Any]) -> tuple[Scenario, Result]:
 def _hardware_flop_per_s(result: Result, model: ModelSpec, scenario: Scenario) -> float:
     """Model FLOPs and the second forward of all layers, attention counted in full (arXiv:2104.04473 section 5.1)."""
     layers = scenario.model.layers or model.layers
-    as_run = model.model_copy(update={"layers": layers, "dense_layers": layers if not model.experts else model.dense_layers})
+    as_run = model.model_copy(
+        update={"layers": layers, "dense_layers": layers if not model.experts else model.dense_layers}
+    )
     forward = model_flop_per_token(as_run, scenario.workload.sequence_tokens, training=False, causal=False)
     head = 2.0 * model.hidden * model.vocab
     return (4.0 * forward - head) * result.tokens_per_s_per_chip

