@@ -161,13 +161,13 @@ def elementwise_samples(measured: Sequence[Row], training: Sequence[Row]) -> Ite
         if ops
     ]
     ops = join(*parts)
-    chosen = np.array([kind == "elementwise_training" for kind in ops.classes])
+    chosen = np.array([kind == "elementwise_bulk" for kind in ops.classes])
     traffic = 4.0 * float(ops.bytes[chosen].sum())
     seconds = {row["id"]: float(row["value_norm"] or "nan") for row in training if row["task"] == "kernel"}
     left = seconds["dsv3-profile-compute_stream_busy"]
     left -= sum(seconds[f"dsv3-profile-{part}"] for part in ("grouped_gemm", "attention_fwd", "attention_bwd"))
     memory_s = traffic / accelerator("h800").memory.bandwidth_bytes_per_s
-    yield Sample("elementwise_training", "dsv3-profile", 0.0, memory_s, left / _contention(measured))
+    yield Sample("elementwise_bulk", "dsv3-profile", 0.0, memory_s, left / _contention(measured))
 
 
 def _contention(measured: Sequence[Row]) -> float:

@@ -187,15 +187,22 @@ def _exchange(
     op: Literal["dispatch", "combine"], hidden: int, dtype: str, routed: Routed, paths: ExpertPaths | None
 ) -> Floats:
     """Dispatch or combine: its balanced time under its own name, what the busiest link adds as `imbalance_wait`."""
-    copies = routed.copies
-    to_rank = routed.rank_tokens if paths and paths.counts_expert_copies else copies.to_rank
+    to_rank = routed.rank_tokens if paths and paths.counts_expert_copies else routed.copies.to_rank
+    to_node = routed.copies.to_node
     parts = np.zeros((*to_rank.shape[:2], len(PARTS)))
     if paths is None:
         return parts
-    if routed.shared_ranks:
-        each = np.full((*to_rank.shape[:2], routed.shared_ranks), routed.tokens / routed.shared_ranks)
-        to_rank = np.concatenate([each, to_rank], axis=-1)
-    cost = dispatch_cost(paths, op, to_rank, copies.to_node, token_bytes(hidden, dtype))
+    if routed.shared_ranks:  # each token goes to one of the shared-expert ranks too; they come first
+        to_rank = _after_shared(to_rank, routed.shared_ranks, routed.tokens)
+        to_node = _after_shared(to_node, paths.nodes - to_node.shape[-1], routed.tokens)
+    cost = dispatch_cost(paths, op, to_rank, to_node, token_bytes(hidden, dtype))
     parts[..., PART_INDEX[op]] = cost.latency_s + cost.balanced_s
     parts[..., PART_INDEX["imbalance_wait"]] = cost.bandwidth_s - cost.balanced_s
     return parts
+
+
+def _after_shared(copies: Floats, places: int, tokens: int) -> Floats:
+    if places < 1:
+        return copies
+    shared = np.full((*copies.shape[:-1], places), tokens / places)
+    return np.concatenate([shared, copies], axis=-1)

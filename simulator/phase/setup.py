@@ -86,6 +86,12 @@ def setup(scenario: Scenario) -> Setup:
     mode = _mode(scenario)
     several = model.experts is not None and placed.expert > 1
     paths = expert_paths(target.network, placed.expert_rank_groups(), mode) if several else None
+    shared, node = scenario.routing.shared_expert_ranks, target.network.ranks_per_node
+    if paths and shared % node and any(load.target == "node" for load in paths.loads):
+        raise UserError(
+            f"routing.shared_expert_ranks = {shared}: normal mode sends one copy per node, so these ranks must fill whole "
+            f"nodes of {node}; use a multiple of {node}, or transport.mode = 'low-latency'"
+        )
     formats = scenario.precision
     precision = Precision(gemm=formats.gemm, weights=formats.gemm, kv=formats.kv)
     return Setup(scenario, model, parameters(model), target, placed, precision, mode, paths)

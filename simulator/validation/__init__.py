@@ -1,0 +1,1 @@
+"""Published and own measurements replayed: `tables.load_rows` reads them, `replay.replay` predicts them."""

@@ -1,4 +1,8 @@
-"""Rows of measurements beside what the simulator predicts for them."""
+"""Rows of measurements beside what the simulator predicts for them.
+
+A status is `predicted`; `fitted-on` where a calibration was fitted on that very row; `unsupported:` or `skipped:` with
+the reason; `failed:` for a defect of the simulator.
+"""
 
 import re
 import tomllib
@@ -10,14 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.errors import USER_ERRORS
 from simulator.validation import collectives, inference, training
+from simulator.validation.causes import likely_cause
 from simulator.validation.cells import Cells, Row, Unsupported
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    "id", "area", "metric", "predicted", "measured", "unit", "error", "evidence", "status", "source", "defaults", "cause",
-)  # fmt: skip
+    "id",
+    "predicted",
+    "measured",
+    "error",
+    "status",
+    "area",
+    "metric",
+    "unit",
+    "evidence",
+    "source",
+    "defaults",
+    "cause",
+)
 PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
     "training": training.predict,
     "inference": inference.predict,
@@ -87,6 +103,7 @@ def _fill(cells: Cells, area: str, found: dict[str, Any]) -> str:
         return f"failed: {type(error).__name__}: {error}"  # a defect of the simulator: listed, so that other rows show
     found["predicted"] = predicted
     found["error"] = predicted / found["measured"] - 1
+    found["cause"] = likely_cause(cells, found["unit"], found["error"])
     return "fitted-on" if _is_fitted_on(found["id"]) else "predicted"
 
 

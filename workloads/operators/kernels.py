@@ -79,10 +79,10 @@ def grouped_gemm(
 def elementwise(name: str, traffic_bytes: Amount, rows: Amount, phase: Phase, launches: float = 1.0) -> Operator:
     """Stream `traffic_bytes` through the vector units: arithmetic is free beside the traffic.
 
-    Training has a class of its own: serving engines fuse these steps, training keeps intermediate results and
-    recomputes some.
+    Passes over thousands of tokens (training, prefill) have a class of their own: their traffic goes to memory and
+    back between unfused kernels, whereas a decode step's few tokens stay in the cache.
     """
-    kind: OperatorClass = "elementwise_training" if phase.startswith("training") else "elementwise"
+    kind: OperatorClass = "elementwise" if phase == "decode" else "elementwise_bulk"
     return Operator(name, kind, "bf16", 0.0 * rows, 0.0, traffic_bytes, rows, launches)
 
 

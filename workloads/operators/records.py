@@ -16,7 +16,7 @@ OperatorClass = Literal[
     "attention_decode",
     "attention_backward",
     "elementwise",
-    "elementwise_training",
+    "elementwise_bulk",
 ]
 Phase = Literal["training_forward", "training_backward", "prefill", "decode"]
 DtypeName = Literal["fp16", "bf16", "fp8", "int8", "fp4", "int4"]

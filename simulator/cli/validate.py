@@ -1,0 +1,142 @@
+"""`epsim validate`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simulator.cli.options import draw, print_json, slug, table_output, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+Tables = list[tuple[str, list[dict[str, str]]]]
+IDS_SHOWN = 3
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  epsim validate
+  epsim validate training
+  epsim validate decode --rows measured.csv --csv errors.csv
+  epsim validate --defaults
+"""
+)
+@click.argument("area", required=False)
+@click.option("--rows", "rows_path", type=click.Path(), metavar="FILE", help="Your own measurements (CSV).")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the picture; default out/validate.")
+@click.option("--defaults", "show_defaults", is_flag=True, help="Explain what empty cells are taken to mean.")
+@table_output
+def validate(
+    area: str | None, rows_path: str | None, out: str | None, show_defaults: bool, as_json: bool, csv_path: str | None
+) -> None:
+    """Replay measurements of AREA: predicted, measured, error, evidence, source.
+
+    AREA is training, inference or collectives, or a part of them: prefill, decode, serving, dispatch. Without FILE the
+    published measurements that ship with epsim are replayed.
+    """
+    from reports.plots import validation_scatter
+    from reports.tables import console, validation_table
+
+    tables = _tables(area, rows_path)
+    frame = _replayed(tables, as_json)
+    rows = [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+    if csv_path:
+        write_csv(rows, csv_path)
+    folder = Path(out) if out else Path("out") / slug(f"validate-{area or ''}")
+    picture = draw(validation_scatter, frame, path=folder / "validation.png")
+    if as_json:
+        print_json(rows)
+        return
+    terminal = console()
+    terminal.print(validation_table(frame))
+    for block in _remarks(rows):
+        terminal.print(block)
+    if show_defaults:
+        terminal.print(_defaults_table([name for name, _ in tables]))
+    terminal.print(f"drawn: {picture}", soft_wrap=True, highlight=False)
+
+
+def _tables(area: str | None, rows_path: str | None) -> Tables:
+    """Rows by area: the user's, or those shipped."""
+    from simulator.errors import UserError
+    from simulator.validation.tables import AREAS, area_of, load_rows, resolve_area, shipped_rows
+
+    asked, column, values = resolve_area(area) if area else ("", "", ())
+    if rows_path:
+        rows = load_rows(rows_path)
+        tables = [(area_of(rows, rows_path, asked), rows)]
+    else:
+        tables = [(name, shipped_rows(name)) for name in ([asked] if asked else AREAS)]
+    if column:
+        tables = [(name, [row for row in rows if row.get(column) in values]) for name, rows in tables]
+    if not any(rows for _, rows in tables):
+        raise UserError(f"{rows_path or area}: no rows of {area}; look at column {column}")
+    return tables
+
+
+def _replayed(tables: Tables, quiet: bool) -> "pd.DataFrame":
+    import pandas as pd
+    from rich.console import Console
+    from rich.progress import track
+
+    from simulator.validation.replay import COLUMNS, replay_each
+
+    found = track(
+        (row for name, rows in tables for row in replay_each(rows, name)),
+        total=sum(len(rows) for _, rows in tables),
+        description="replaying measurements",
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    )
+    return pd.DataFrame(list(found), columns=list(COLUMNS))
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN differs from itself
+
+
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> "list[RenderableType]":
+    """What stands below the table: rows that calibrations know, likely causes of large errors, defaults that were used."""
+    from reports.text import bullets
+
+    causes, defaults = _by_text(rows, "cause"), _by_text(rows, "defaults")
+    fitted = _listed([str(row["id"]) for row in rows if row["status"] == "fitted-on"])
+    blocks = {
+        "Fitted on (no test of the simulator)": [fitted] if fitted else [],
+        "Likely causes of errors beyond 25 %": [f"{text}: {_listed(ids)}" for text, ids in causes.items()],
+        "Empty cells taken as (--defaults says why)": [f"{text}: {_listed(ids)}" for text, ids in defaults.items()],
+    }
+    return [bullets(title, lines) for title, lines in blocks.items() if lines]
+
+
+def _by_text(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, list[str]]:
+    """Ids by each remark in a column of remarks joined by semicolons."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for text in str(row[column] or "").split("; ") if column == "defaults" else [str(row[column] or "")]:
+            if text:
+                found.setdefault(text, []).append(str(row["id"]))
+    return found
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = len(ids) - IDS_SHOWN
+    return ", ".join(ids[:IDS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _defaults_table(areas: Sequence[str]) -> "RenderableType":
+    from reports.tables import facts_table
+    from simulator.validation.cells import data
+
+    rows = [
+        {"area": name, "empty cell": column, "means": entry["value"], "because": entry["because"]}
+        for name in areas
+        for column, entry in data("defaults")[name].items()
+    ]
+    return facts_table(rows, "Empty cells")
