@@ -170,7 +170,7 @@ def _draw_errors(lower: Figure | SubFigure, areas: Sequence[Area], points: int) 
     largest = max(float(area.rows["error"].abs().max()) for area in areas)
     reach = 1.25 * max(largest, 2 * BAND)
     lowest = min(float(area.rows["error"].min()) for area in areas)
-    axes.set_xlim(max(-reach, min(1.35 * lowest, -2 * BAND)), reach)
+    axes.set_xlim(max(-reach, min(1.6 * lowest, -2 * BAND)), reach)
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: f"{100 * value:+.0f} %" if abs(value) > 1e-9 else "0")
     )

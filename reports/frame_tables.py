@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 SWEEP_METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "tokens_per_s": ("tokens/s", units.tokens),
     "tokens_per_s_per_chip": ("per chip", units.tokens),
-    "efficiency": ("scaling", units.percent),
-    "step_s": ("step", units.seconds),
+    "efficiency": ("scaled", units.percent),
     "tpot_s": ("TPOT", units.seconds),
     "ttft_s": ("TTFT", units.seconds),
+    "step_s": ("step", units.seconds),
+    "memory_share": ("memory", units.percent),
+    "imbalance": ("skew", units.ratio),
     "mfu": ("MFU", units.percent),
     "usd_per_million_tokens": ("$/M", units.usd),
 }
-MAX_COLUMNS = 8
+MAX_COLUMNS = 9
 SMALL_ERROR = 0.10
 _Row = Mapping[Any, Any]
 
@@ -44,6 +46,8 @@ def sweep_table(frame: "pd.DataFrame", axes: Sequence[str] | None = None, title:
     """
     shown_axes = list(axes) if axes is not None else leading_axes(frame)
     filled = [name for name in SWEEP_METRICS if name in frame and bool(frame[name].notna().any())]
+    if {"tpot_s", "ttft_s"} & set(filled):  # in serving the iteration is already there under its own name
+        filled = [name for name in filled if name != "step_s"]
     metrics = filled[: max(3, MAX_COLUMNS - len(shown_axes))]
     headers = [
         *(name.rpartition(".")[2] for name in shown_axes),
@@ -65,7 +69,7 @@ def sweep_table(frame: "pd.DataFrame", axes: Sequence[str] | None = None, title:
             made.add_row(*map(cell, values), *numbers, cell(str(row.get("bottleneck", "")).replace("_", " ")))
         else:
             dashes = [cell(units.UNKNOWN, "dim") for _ in metrics]
-            made.add_row(*map(cell, values), *dashes, cell("infeasible", "red"))
+            made.add_row(*map(cell, values), cell("infeasible", "red"), *dashes)
             refused.append(f"{', '.join(texts)}: {row.get('reason', '')}")
     return Group(made, bullets("Infeasible points", refused, "red")) if refused else made
 
