@@ -69,7 +69,7 @@ def sweep_table(frame: "pd.DataFrame", axes: Sequence[str] | None = None, title:
             made.add_row(*map(cell, values), *numbers, cell(str(row.get("bottleneck", "")).replace("_", " ")))
         else:
             dashes = [cell(units.UNKNOWN, "dim") for _ in metrics]
-            made.add_row(*map(cell, values), cell("infeasible", "red"), *dashes)
+            made.add_row(*map(cell, values), cell("refused", "red"), *dashes)
             refused.append(f"{', '.join(texts)}: {row.get('reason', '')}")
     return Group(made, bullets("Infeasible points", refused, "red")) if refused else made
 
