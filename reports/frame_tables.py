@@ -29,7 +29,7 @@ SWEEP_METRICS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "mfu": ("MFU", units.percent),
     "usd_per_million_tokens": ("$/M", units.usd),
 }
-MAX_COLUMNS = 9
+MAX_COLUMNS = 8
 SMALL_ERROR = 0.10
 _Row = Mapping[Any, Any]
 
@@ -52,7 +52,7 @@ def sweep_table(frame: "pd.DataFrame", axes: Sequence[str] | None = None, title:
     headers = [
         *(name.rpartition(".")[2] for name in shown_axes),
         *(SWEEP_METRICS[name][0] for name in metrics),
-        "bottleneck",
+        "mostly",
     ]
     left = [index for index, name in enumerate(shown_axes) if not _is_numeric(frame, name)]
     made = table(title, *headers, left=(*left, len(headers) - 1))
@@ -69,7 +69,7 @@ def sweep_table(frame: "pd.DataFrame", axes: Sequence[str] | None = None, title:
             made.add_row(*map(cell, values), *numbers, cell(str(row.get("bottleneck", "")).replace("_", " ")))
         else:
             dashes = [cell(units.UNKNOWN, "dim") for _ in metrics]
-            made.add_row(*map(cell, values), cell("refused", "red"), *dashes)
+            made.add_row(*map(cell, values), *dashes, cell("infeasible", "red"))
             refused.append(f"{', '.join(texts)}: {row.get('reason', '')}")
     return Group(made, bullets("Infeasible points", refused, "red")) if refused else made
 
