@@ -27,7 +27,7 @@ from simulator import units
 from simulator.result import Result
 
 WIDTH_IN = 9.0
-NAME_LENGTH = 30
+NAME_LENGTH = 34
 TIMED_SHARE = 0.07  # a segment of this share has room for its share and time
 LABELLED_SHARE = 0.035  # and one of this for its share alone
 
