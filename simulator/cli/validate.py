@@ -1,6 +1,6 @@
 """`epsim validate`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def validate(
         return
     terminal = console()
     terminal.print(validation_table(frame))
-    for block in _remarks(rows):
+    for block in _remarks(rows, show_defaults):
         terminal.print(block)
     if show_defaults:
         terminal.print(_defaults_table([name for name, _ in tables]))
@@ -101,27 +101,29 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN differs from itself
 
 
-def _remarks(rows: Sequence[Mapping[str, Any]]) -> "list[RenderableType]":
-    """What stands below the table: rows that calibrations know, likely causes of large errors, defaults that were used."""
+def _remarks(rows: Sequence[Mapping[str, Any]], show_defaults: bool) -> "list[RenderableType]":
+    """Return what stands below the table: likely causes of large errors, and how empty cells were read."""
     from reports.text import bullets
 
-    causes, defaults = _by_text(rows, "cause"), _by_text(rows, "defaults")
-    fitted = _listed([str(row["id"]) for row in rows if row["status"] == "fitted-on"])
+    causes = _by_remark((row["id"], row["cause"]) for row in rows)
+    used = _by_remark((row["id"], text) for row in rows for text in str(row["defaults"]).split("; "))
+    if show_defaults:
+        taken = [f"{text}: {', '.join(ids)}" for text, ids in used.items()]
+    else:
+        taken = ["; ".join(f"{text} ({len(ids)})" for text, ids in used.items())] if used else []
     blocks = {
-        "Fitted on (no test of the simulator)": [fitted] if fitted else [],
         "Likely causes of errors beyond 25 %": [f"{text}: {_listed(ids)}" for text, ids in causes.items()],
-        "Empty cells taken as (--defaults says why)": [f"{text}: {_listed(ids)}" for text, ids in defaults.items()],
+        "Empty cells were taken as (rows; --defaults lists and explains them)": taken,
     }
     return [bullets(title, lines) for title, lines in blocks.items() if lines]
 
 
-def _by_text(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, list[str]]:
-    """Ids by each remark in a column of remarks joined by semicolons."""
+def _by_remark(remarks: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Ids by remark, in the order of their first row."""
     found: dict[str, list[str]] = {}
-    for row in rows:
-        for text in str(row[column] or "").split("; ") if column == "defaults" else [str(row[column] or "")]:
-            if text:
-                found.setdefault(text, []).append(str(row["id"]))
+    for row_id, text in remarks:
+        if text:
+            found.setdefault(text, []).append(row_id)
     return found
 
 

@@ -11,7 +11,7 @@ Row = Mapping[str, str]
 MAX_TEXT = 60
 
 
-class Unsupported(ValueError):
+class RowError(ValueError):
     """A row that no prediction can be built for, and why."""
 
 
@@ -69,18 +69,18 @@ class Cells:
 
         Raises
         ------
-        Unsupported
+        RowError
             If the cell is empty and has no default, or holds no such number.
         """
         found = self.text(column)
         if not found:
-            raise Unsupported(f"missing: {column}")
+            raise RowError(f"missing: {column}")
         try:
             value = float(found)
         except ValueError:
-            raise Unsupported(f"{column} = {shorten(found)}: not a number") from None
+            raise RowError(f"{column} = {shorten(found)}: not a number") from None
         if not math.isfinite(value) or value < 0:
-            raise Unsupported(f"{column} = {shorten(found)}: must be finite and not negative")
+            raise RowError(f"{column} = {shorten(found)}: must be finite and not negative")
         return value
 
     def whole(self, column: str) -> int:
@@ -88,12 +88,12 @@ class Cells:
 
         Raises
         ------
-        Unsupported
+        RowError
             If it is none.
         """
         value = self.number(column)
         if value != int(value):
-            raise Unsupported(f"{column} = {value:g}: not a whole number")
+            raise RowError(f"{column} = {value:g}: not a whole number")
         return int(value)
 
     def positive(self, column: str) -> float:
@@ -101,13 +101,24 @@ class Cells:
 
         Raises
         ------
-        Unsupported
+        RowError
             If it is none.
         """
         value = self.number(column)
         if value <= 0:
-            raise Unsupported(f"{column} = 0: must be positive")
+            raise RowError(f"{column} = 0: must be positive")
         return value
+
+    def at_least_one(self, column: str) -> int:
+        """Return the cell or its default as a whole number above zero.
+
+        Raises
+        ------
+        RowError
+            If it is none.
+        """
+        self.positive(column)
+        return self.whole(column)
 
     @property
     def defaults(self) -> str:

@@ -12,7 +12,7 @@ from simulator.cost.expert_parallel import Mode, dispatch_cost, expert_paths, to
 from simulator.phase.machine import Machine, assemble
 from simulator.phase.routed import Routed, route
 from simulator.scenario import Routing
-from simulator.validation.cells import Cells, Unsupported, data, shorten
+from simulator.validation.cells import Cells, RowError, data, shorten
 from simulator.validation.names import find_cluster, formats
 from topologies.catalogue import accelerator
 from topologies.network import Network
@@ -49,7 +49,7 @@ def predict(cells: Cells) -> tuple[float, str]:
 
     Raises
     ------
-    Unsupported
+    RowError
         If the operation can't be built.
     UserError, TopologyError, WorkloadError
         If the simulator refuses it.
@@ -60,7 +60,7 @@ def predict(cells: Cells) -> tuple[float, str]:
     elif op in REDUCING or op in {"all_to_all", "p2p_read", "p2p_write", "send_recv"}:
         found = _moved(cells, op)
     else:
-        raise Unsupported(f"operation '{shorten(op)}' is not predicted" if op else "missing: op")
+        raise RowError(f"operation '{shorten(op)}' is not predicted" if op else "missing: op")
     if cells.stated("time_us"):
         return found.time_s * 1e6, "us"
     rate = found.counted_bytes / found.time_s / 1e9
@@ -74,7 +74,7 @@ def measured(cells: Cells) -> float:
 
     Raises
     ------
-    Unsupported
+    RowError
         If the row has neither.
     """
     if cells.stated("time_us"):
@@ -94,7 +94,7 @@ def _place(cells: Cells) -> tuple[Machine, Ranks]:
     """
     ranks = cells.whole("ranks")
     if not 2 <= ranks <= MAX_RANKS:
-        raise Unsupported(f"ranks = {ranks}: 2 to {MAX_RANKS} can be replayed")
+        raise RowError(f"ranks = {ranks}: 2 to {MAX_RANKS} can be replayed")
     spec = find_cluster(cells, 1)
     node_ranks = spec.chips_per_node * accelerator(spec.chip).ranks_per_chip
     used, step = _per_node(cells, ranks, node_ranks), _stride(cells, spec)
@@ -102,8 +102,8 @@ def _place(cells: Cells) -> tuple[Machine, Ranks]:
     chips = ((nodes - 1) * step + 1) * spec.chips_per_node
     spec = find_cluster(cells, chips)
     target = assemble(spec, accelerator(spec.chip), chips)
-    first = np.arange(nodes, dtype=np.int32)[:, None] * step * node_ranks
-    members = (first + np.arange(used, dtype=np.int32)).ravel()[:ranks]
+    first = np.arange(nodes) * (step * node_ranks)
+    members = (first[:, None] + np.arange(used)).ravel()[:ranks].astype(np.int32)
     _check_links(cells, target.network, members)
     return target, members
 
@@ -128,7 +128,7 @@ def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
 
     Raises
     ------
-    Unsupported
+    RowError
         With what joins them instead.
     """
     pairs = network.meeting_tier(np.repeat(members, len(members)), np.tile(members, len(members)))
@@ -138,17 +138,15 @@ def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
     parts = set(transport.split("+")) - {""}
     named = parts & {"ib", "roce"}
     if (parts and bool(parts & OUTER) != (outermost > 0)) or not all(plane.fabric.startswith(name) for name in named):
-        raise Unsupported(f"transport {shorten(transport)}: here {plane.name} joins these ranks")
+        raise RowError(f"transport {shorten(transport)}: here {plane.name} joins these ranks")
     if outermost and cells.stated("nic_gbps_per_rank"):
         here = float(plane.port_bytes_per_s[members].min()) * 8e-9
         if abs(here / cells.positive("nic_gbps_per_rank") - 1) > NIC_TOLERANCE:
-            raise Unsupported(
-                f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank: the catalogued cluster has {here:.0f}"
-            )
+            raise RowError(f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank: the catalogued cluster has {here:.0f}")
 
 
 def _moved(cells: Cells, op: str) -> Operation:
-    """Collectives and copies of a given size."""
+    """Price a collective or a copy of a given size."""
     size = cells.positive("size_bytes")
     target, members = _place(cells)
     if op in REDUCING:
@@ -170,13 +168,13 @@ def _exchange(cells: Cells, op: Literal["dispatch", "combine"]) -> Operation:
     tokens = cells.positive("tokens_per_rank")
     mode = cells.stated("mode") or data("names")["modes"].get(cells.stated("library")) or cells.text("mode")
     if mode not in MODES:
-        raise Unsupported(f"mode '{shorten(mode)}' unknown")
+        raise RowError(f"mode '{shorten(mode)}' unknown")
     target, members = _place(cells)
     paths = expert_paths(target.network, members[None, :], MODES[mode])
     _check_cores(cells, target, paths.outer)
     routed = _routed(cells, len(members), len(members) // paths.nodes, round(tokens * len(members)))
     to_rank = routed.rank_tokens if paths.counts_expert_copies else routed.copies.to_rank
-    size = token_bytes(cells.whole("hidden"), formats(cells.text("payload_dtype"))["dispatch"])
+    size = token_bytes(cells.at_least_one("hidden"), formats(cells.text("payload_dtype"))["dispatch"])
     cost = dispatch_cost(paths, op, to_rank, routed.copies.to_node, size)
     # Bandwidths of DeepEP are logical: copies per expert, per node reached (its own included), or per rank reached.
     forwarded = not paths.counts_expert_copies and paths.nodes > 1 and len(paths.loads) > 1
@@ -187,13 +185,13 @@ def _exchange(cells: Cells, op: Literal["dispatch", "combine"]) -> Operation:
 def _routed(cells: Cells, ranks: int, ranks_per_node: int, tokens: int) -> Routed:
     router = cells.text("router")
     if router not in ROUTERS:
-        raise Unsupported(f"router '{shorten(router)}' unknown")
+        raise RowError(f"router '{shorten(router)}' unknown")
     nodes = max(1, ranks // ranks_per_node)
-    reached = min(cells.whole("topk_groups"), nodes) if cells.stated("topk_groups") else nodes
+    reached = min(cells.at_least_one("topk_groups"), nodes) if cells.stated("topk_groups") else nodes
     groups = nodes if reached < nodes else 1
     shape = Experts(
-        routed_experts=cells.whole("experts"),
-        top_k=cells.whole("top_k"),
+        routed_experts=cells.at_least_one("experts"),
+        top_k=cells.at_least_one("top_k"),
         expert_ffn=1,
         n_group=groups,
         topk_group=min(reached, groups),
@@ -208,4 +206,4 @@ def _check_cores(cells: Cells, target: Machine, constants: ExpertParallelConstan
         return
     cores = cells.positive("comm_cores")
     if not 1 / CORES_FACTOR <= cores / fitted <= CORES_FACTOR:
-        raise Unsupported(f"not supported yet: {cores:.0f} communication cores (constants hold for {fitted:.0f})")
+        raise RowError(f"not supported yet: {cores:.0f} communication cores (constants hold for {fitted:.0f})")

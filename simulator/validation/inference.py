@@ -6,9 +6,8 @@ from typing import Any
 from simulator.result import Result
 from simulator.run import run
 from simulator.scenario_file import validate
-from simulator.validation.cells import Cells, Unsupported, shorten
-from simulator.validation.names import find_cluster, find_model, formats, packages_of_ranks
-from topologies.catalogue import accelerator
+from simulator.validation.cells import Cells, RowError, shorten
+from simulator.validation.names import counted_per_package, find_cluster, find_model, formats, packages_of_ranks
 from topologies.specs import ClusterSpec
 from workloads.models.specs import ModelSpec
 
@@ -25,20 +24,20 @@ def predict(cells: Cells) -> tuple[float, str]:
 
     Raises
     ------
-    Unsupported
+    RowError
         If the row can't be built, or its metric not predicted.
     UserError, TopologyError, WorkloadError
         If the simulator refuses the scenario.
     """
     phase, name = cells.stated("phase_norm"), cells.stated("metric_norm")
     if phase == "kernel":
-        raise Unsupported("kernel times calibrate the operators (see the calibration files); they are not replayed")
+        raise RowError("kernel times calibrate the operators (see the calibration files); they are not replayed")
     if phase not in {"prefill", "decode", "service"}:
-        raise Unsupported(f"phase '{shorten(phase)}' is not a prefill or decode iteration")
+        raise RowError(f"phase '{shorten(phase)}' is not a prefill or decode iteration")
     if name not in METRICS:
-        raise Unsupported(f"metric '{shorten(name)}' is not predicted for an iteration")
+        raise RowError(f"metric '{shorten(name)}' is not predicted for an iteration")
     if phase == "service" and name not in SERVICE_METRICS:
-        raise Unsupported(f"not supported yet: {name} of a whole service (queueing)")
+        raise RowError(f"not supported yet: {name} of a whole service (queueing)")
     spec, table = scenario_table(cells, "prefill" if phase == "prefill" else "decode")
     result = run(validate(table, table["name"]), allow_oom=True)
     short = max(use.short_bytes for use in result.memory)
@@ -53,7 +52,7 @@ def scenario_table(cells: Cells, phase: str) -> tuple[ClusterSpec, dict[str, Any
 
     Raises
     ------
-    Unsupported
+    RowError
         If the row lacks something, or asks for what the simulator doesn't have.
     """
     model = find_model(cells)
@@ -63,11 +62,11 @@ def scenario_table(cells: Cells, phase: str) -> tuple[ClusterSpec, dict[str, Any
     tensor = cells.whole("tp_norm")
     expert = cells.whole("ep_ranks") if model.experts else 1
     if model.experts and expert < tensor:
-        raise Unsupported(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
+        raise RowError(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
     cache = cells.text("kv_dtype")
     if cache not in KV:
-        raise Unsupported(f"kv_dtype '{shorten(cache)}' unknown")
-    table = {
+        raise RowError(f"kv_dtype '{shorten(cache)}' unknown")
+    table: dict[str, Any] = {
         "name": shorten(cells.stated("id")),
         "model": {"name": model.id},
         "cluster": {"name": spec.id, "chips": chips},
@@ -125,7 +124,7 @@ def _routing(cells: Cells, model: ModelSpec, expert: int) -> dict[str, Any]:
         kinds = {"natural": "fitted", "balanced": "balanced"}
         routing = cells.text("routing")
         if routing not in kinds:
-            raise Unsupported(f"routing '{shorten(routing)}' unknown; balanced or natural")
+            raise RowError(f"routing '{shorten(routing)}' unknown; balanced or natural")
         kind = kinds[routing]
     if cells.stated("redundant_experts"):
         redundant = cells.whole("redundant_experts")
@@ -152,7 +151,7 @@ def _overlap(cells: Cells, expert: int) -> str:
     stated = cells.stated("overlap").partition(" ")[0]
     if stated:
         if stated not in OVERLAPS:
-            raise Unsupported(f"overlap '{shorten(stated)}' unknown; two-microbatch, single-batch or none")
+            raise RowError(f"overlap '{shorten(stated)}' unknown; two-microbatch, single-batch or none")
         return OVERLAPS[stated]
     cells.text("overlap")
     overlap = "two-microbatch" if expert >= WIDE_EP_RANKS else "none"
@@ -165,14 +164,12 @@ def _scale(cells: Cells, name: str, spec: ClusterSpec) -> float:
     if name == "tokens_per_s_per_node":
         stated = cells.stated("nodes_norm") and cells.stated("chips_total")
         return cells.positive("chips_total") / cells.positive("nodes_norm") if stated else float(spec.chips_per_node)
-    if name == "tokens_per_s_per_chip" and cells.stated("chip").endswith("-die"):
-        return 1.0 / accelerator(spec.chip).ranks_per_chip
-    return 1.0
+    return 1.0 / counted_per_package(cells, spec.chip) if name == "tokens_per_s_per_chip" else 1.0
 
 
 def _tpot_s(result: Result) -> float:
     if result.tpot_s is None:
-        raise Unsupported("time per output token of a prefill iteration")
+        raise RowError("time per output token of a prefill iteration")
     return result.tpot_s
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, cast
 
-from simulator.validation.cells import Cells, Unsupported, data, shorten
+from simulator.validation.cells import Cells, RowError, data, shorten
 from topologies.catalogue import accelerator, cluster
 from topologies.specs import ClusterSpec
 from workloads.errors import WorkloadError
@@ -24,7 +24,7 @@ def find_cluster(cells: Cells, chips: int, network: str = "") -> ClusterSpec:
 
     Raises
     ------
-    Unsupported
+    RowError
         If there is none.
     """
     chip = cells.stated("chip").lower()
@@ -32,13 +32,18 @@ def find_cluster(cells: Cells, chips: int, network: str = "") -> ClusterSpec:
     named = known["networks"].get(network)
     choices = [cluster(named)] if named else [cluster(name) for name in known["clusters"].get(chip, ())]
     if not choices:
-        raise Unsupported(f"no catalogued cluster has chip '{shorten(chip)}'" if chip else "missing: chip")
+        raise RowError(f"no catalogued cluster has chip '{shorten(chip)}'" if chip else "missing: chip")
     fitting = [spec for spec in choices if chips <= (spec.max_chips or spec.chips)]
     if not fitting:
-        raise Unsupported(f"no catalogued cluster of {chip} holds {chips:,} chips")
+        raise RowError(f"no catalogued cluster of {chip} holds {chips:,} chips")
     if chip in known["assumed"]:
         cells.note("chip", known["assumed"][chip])
     return fitting[0]
+
+
+def counted_per_package(cells: Cells, chip: str) -> int:
+    """Return how many of the row's chips make one package of the catalogue: two where it counts dies."""
+    return accelerator(chip).ranks_per_chip if cells.stated("chip").lower().endswith(DIE) else 1
 
 
 def packages(cells: Cells, count: int) -> int:
@@ -46,14 +51,10 @@ def packages(cells: Cells, count: int) -> int:
 
     Raises
     ------
-    Unsupported
+    RowError
         If half a package is left over.
     """
-    chip = cells.stated("chip").lower()
-    dies = accelerator(chip.removesuffix(DIE)).ranks_per_chip if chip.endswith(DIE) else 1
-    if count % dies:
-        raise Unsupported(f"{count} dies are not whole packages of {dies}")
-    return count // dies
+    return _packages(count, counted_per_package(cells, find_cluster(cells, 1).chip))
 
 
 def packages_of_ranks(cells: Cells, ranks: int) -> int:
@@ -61,14 +62,17 @@ def packages_of_ranks(cells: Cells, ranks: int) -> int:
 
     Raises
     ------
-    Unsupported
+    RowError
         If half a package is left over.
     """
-    chip = cells.stated("chip").lower().removesuffix(DIE)
-    dies = 2 if chip == "ascend-910c" else 1
-    if ranks % dies:
-        raise Unsupported(f"{ranks} dies are not whole packages of {dies}")
-    return ranks // dies
+    spec = find_cluster(cells, 1)
+    return _packages(ranks, accelerator(spec.chip).ranks_per_chip)
+
+
+def _packages(count: int, dies: int) -> int:
+    if count % dies:
+        raise RowError(f"{count} dies are not whole packages of {dies}")
+    return count // dies
 
 
 def find_model(cells: Cells, layers: int | None = None) -> ModelSpec:
@@ -76,12 +80,12 @@ def find_model(cells: Cells, layers: int | None = None) -> ModelSpec:
 
     Raises
     ------
-    Unsupported
+    RowError
         If the catalogue has none, or another one than the row's dimensions say.
     """
     text = cells.stated("model")
     if not text:
-        raise Unsupported("missing: model")
+        raise RowError("missing: model")
     for cut, name in enumerate(_spellings(text)):
         try:
             model = load_model(name)
@@ -91,7 +95,7 @@ def find_model(cells: Cells, layers: int | None = None) -> ModelSpec:
             continue
         _check_dimensions(cells, model)
         return model
-    raise Unsupported(f"model unknown: {shorten(text)}")
+    raise RowError(f"model unknown: {shorten(text)}")
 
 
 def _spellings(text: str) -> Iterator[str]:
@@ -126,7 +130,7 @@ def _check_dimensions(cells: Cells, model: ModelSpec) -> None:
     }
     for column, value in known.items():
         if cells.stated(column) and cells.number(column) != value:
-            raise Unsupported(f"{column} = {cells.stated(column)}: {model.name} of the catalogue has {value}")
+            raise RowError(f"{column} = {cells.stated(column)}: {model.name} of the catalogue has {value}")
 
 
 def formats(name: str) -> dict[str, str]:
@@ -134,12 +138,12 @@ def formats(name: str) -> dict[str, str]:
 
     Raises
     ------
-    Unsupported
+    RowError
         If it is unknown.
     """
     found = data("names")["formats"].get(name.lower())
     if found is None:
-        raise Unsupported(f"precision '{shorten(name)}' unknown")
+        raise RowError(f"precision '{shorten(name)}' unknown")
     return dict(found)
 
 
@@ -148,7 +152,7 @@ def recompute_level(text: str, layers: int) -> Recompute:
 
     Raises
     ------
-    Unsupported
+    RowError
         If only some of the layers are recomputed, or the words are unknown.
     """
     block = re.search(r"block (\d+)", text)
@@ -158,5 +162,5 @@ def recompute_level(text: str, layers: int) -> Recompute:
         if re.search(rule["pattern"], text.lower()):
             if rule["level"]:
                 return cast(Recompute, rule["level"])
-            raise Unsupported(f"not supported yet: recompute '{shorten(text)}' (some layers only)")
-    raise Unsupported(f"recompute '{shorten(text)}' unknown")
+            raise RowError(f"not supported yet: recompute '{shorten(text)}' (some layers only)")
+    raise RowError(f"recompute '{shorten(text)}' unknown")

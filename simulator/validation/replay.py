@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from simulator.errors import USER_ERRORS
 from simulator.validation import collectives, inference, training
 from simulator.validation.causes import likely_cause
-from simulator.validation.cells import Cells, Row, Unsupported
-
-if TYPE_CHECKING:
-    import pandas as pd
+from simulator.validation.cells import Cells, Row, RowError
 
 COLUMNS = (
     "id",
@@ -41,7 +40,7 @@ PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
 }
 
 
-def replay(rows: Iterable[Row], area: str) -> "pd.DataFrame":
+def replay(rows: Iterable[Row], area: str) -> pd.DataFrame:
     """Return one row per measurement: predicted, measured, error, status.
 
     Parameters
@@ -51,8 +50,6 @@ def replay(rows: Iterable[Row], area: str) -> "pd.DataFrame":
     area
         training, inference or collectives.
     """
-    import pandas as pd
-
     return pd.DataFrame(list(replay_each(rows, area)), columns=list(COLUMNS))
 
 
@@ -95,7 +92,7 @@ def _fill(cells: Cells, area: str, found: dict[str, Any]) -> str:
     try:
         found["measured"] = collectives.measured(cells) if area == "collectives" else cells.positive("value_norm")
         predicted, found["unit"] = PREDICT[area](cells)
-    except Unsupported as reason:
+    except RowError as reason:
         return f"unsupported: {reason}"
     except USER_ERRORS as error:
         return f"unsupported: {'; '.join(error.problems)}"
@@ -104,7 +101,10 @@ def _fill(cells: Cells, area: str, found: dict[str, Any]) -> str:
     found["predicted"] = predicted
     found["error"] = predicted / found["measured"] - 1
     found["cause"] = likely_cause(cells, found["unit"], found["error"])
-    return "fitted-on" if _is_fitted_on(found["id"]) else "predicted"
+    if not _is_fitted_on(found["id"]):
+        return "predicted"
+    found["area"] += " (fitted on)"  # reports keep them apart: they are no test of the simulator
+    return "fitted-on"
 
 
 def _is_fitted_on(row_id: str) -> bool:

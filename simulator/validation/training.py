@@ -7,8 +7,8 @@ from simulator.result import Result
 from simulator.run import run
 from simulator.scenario import Scenario
 from simulator.scenario_file import validate
-from simulator.validation.cells import Cells, Unsupported, shorten
-from simulator.validation.names import find_cluster, find_model, formats, packages, recompute_level
+from simulator.validation.cells import Cells, RowError, shorten
+from simulator.validation.names import counted_per_package, find_cluster, find_model, formats, packages, recompute_level
 from topologies.catalogue import accelerator
 from workloads.models.specs import ModelSpec
 from workloads.operators import model_flop_per_token
@@ -25,30 +25,25 @@ def predict(cells: Cells) -> tuple[float, str]:
 
     Raises
     ------
-    Unsupported
+    RowError
         If the row can't be built, or its metric not predicted.
     UserError, TopologyError, WorkloadError
         If the simulator refuses the scenario.
     """
     name = cells.stated("metric_norm")
     if name not in METRICS:
-        raise Unsupported(
+        raise RowError(
             f"metric '{shorten(name)}' is not predicted for a training step" if name else "missing: metric_norm"
         )
     unit, metric = METRICS[name]
     model, table = scenario_table(cells)
     if name == "hw_tflops_per_chip" and table["plan"]["recompute"] != "full":
-        raise Unsupported("hw_tflops_per_chip: comparable only with full recomputation")
+        raise RowError("hw_tflops_per_chip: comparable only with full recomputation")
     asked, result = _run(cells, table)
     value = metric(result, model, asked)
     if name.endswith("_per_chip"):
-        value /= accelerator(asked_chip(result)).ranks_per_chip if cells.stated("chip").endswith("-die") else 1
+        value /= counted_per_package(cells, result.chip)
     return value, unit
-
-
-def asked_chip(result: Result) -> str:
-    """Return the catalogue name of the chip of a result."""
-    return result.chip
 
 
 def scenario_table(cells: Cells) -> tuple[ModelSpec, dict[str, Any]]:
@@ -56,7 +51,7 @@ def scenario_table(cells: Cells) -> tuple[ModelSpec, dict[str, Any]]:
 
     Raises
     ------
-    Unsupported
+    RowError
         If the row lacks something, or asks for what the simulator doesn't have.
     """
     _check_supported(cells)
@@ -65,7 +60,7 @@ def scenario_table(cells: Cells) -> tuple[ModelSpec, dict[str, Any]]:
     chips = packages(cells, cells.whole("chips"))
     spec = find_cluster(cells, chips, cells.stated("network"))
     if cells.stated("chips_per_node") and packages(cells, cells.whole("chips_per_node")) != spec.chips_per_node:
-        raise Unsupported(f"chips_per_node = {cells.stated('chips_per_node')}: {spec.name} has {spec.chips_per_node}")
+        raise RowError(f"chips_per_node = {cells.stated('chips_per_node')}: {spec.name} has {spec.chips_per_node}")
     format_of = formats(cells.text("precision_norm"))
     recompute = cells.text("recompute")
     rule = "recompute" in cells.used
@@ -90,32 +85,32 @@ def scenario_table(cells: Cells) -> tuple[ModelSpec, dict[str, Any]]:
 
 def _check_supported(cells: Cells) -> None:
     if cells.text("task") == "lora":
-        raise Unsupported("not supported yet: LoRA")
+        raise RowError("not supported yet: LoRA")
     schedule = cells.stated("schedule")
     if schedule and schedule not in SCHEDULES:
-        raise Unsupported(f"not supported yet: schedule '{shorten(schedule)}'")
+        raise RowError(f"not supported yet: schedule '{shorten(schedule)}'")
     for column, what in ONE.items():
         if cells.whole(column) > 1:
-            raise Unsupported(f"not supported yet: {what} ({column} = {cells.stated(column)})")
+            raise RowError(f"not supported yet: {what} ({column} = {cells.stated(column)})")
     if cells.text("zero") not in ZERO:
-        raise Unsupported(f"not supported yet: ZeRO '{shorten(cells.stated('zero'))}'")
+        raise RowError(f"not supported yet: ZeRO '{shorten(cells.stated('zero'))}'")
 
 
 def _layers(cells: Cells) -> dict[str, int]:
-    """What the row says about depth; an empty `mtp_layers` means the model's."""
+    """Return what the row says about depth; an empty `mtp_layers` means the model's."""
     found = {"dense_layers": cells.whole("dense_layers")} if cells.stated("dense_layers") else {}
     cells.text("mtp_layers")
     return found | ({"mtp_layers": cells.whole("mtp_layers")} if cells.stated("mtp_layers") else {})
 
 
 def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
-    tensor, expert = cells.whole("tp"), cells.whole("ep")
+    tensor, expert = cells.whole("tp"), cells.whole("ep") if model.experts else 1
     if model.experts and expert < tensor:
-        raise Unsupported(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
+        raise RowError(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
     return {
         "tensor": tensor,
         "pipeline": cells.whole("pp"),
-        "expert": expert if model.experts else 1,
+        "expert": expert,
         "data": cells.whole("dp") if cells.stated("dp") else None,
         "micro_batch_sequences": cells.whole("micro_batch_norm"),
         "schedule": SCHEDULES[cells.text("schedule")],
@@ -127,7 +122,7 @@ def _routing(cells: Cells) -> dict[str, str]:
     kinds = {"balanced": "balanced", "natural": "fitted", "none": "balanced"}
     routing = cells.text("routing")
     if routing not in kinds:
-        raise Unsupported(f"routing '{shorten(routing)}' unknown; balanced or natural")
+        raise RowError(f"routing '{shorten(routing)}' unknown; balanced or natural")
     return {"kind": kinds[routing]}
 
 
