@@ -78,15 +78,43 @@ class Layout:
         return grid[:-1].ravel(), grid[1:].ravel()
 
 
-def split_layers(layers: int, stages: int) -> tuple[int, ...]:
-    """Return layers per stage: even, and where they don't divide, short stages at the end and then at the start.
+def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple[int, ...]:
+    """Return layers per stage: even where they divide, as frameworks do, else so that the dearest stage is cheapest.
 
-    The last stage also carries the LM head and the first the embedding, so they are the ones to be short.
+    Parameters
+    ----------
+    costs
+        ``[layers]`` work of each layer, in any unit.
+    head_cost
+        Work that the last stage has beside its layers: LM head, loss, MTP modules.
+    stages
+        Pipeline stages, at most as many as layers.
     """
-    base, extra = divmod(layers, stages)
-    order = [stages - 1, 0, *range(stages - 2, 0, -1)][: stages - extra] if extra else []
-    short = set(order)
-    return tuple(base if stage in short or not extra else base + 1 for stage in range(stages))
+    layers = len(costs)
+    if layers % stages == 0:
+        return (layers // stages,) * stages
+    total = np.concatenate([[0.0], np.cumsum(costs)])
+
+    def dearest(cap: float) -> list[int]:
+        """Fill stages from the front up to `cap`, leaving at least one layer for each that follows."""
+        split, done = [], 0
+        for stage in range(stages - 1):
+            most = int(np.searchsorted(total, total[done] + cap, side="right")) - 1
+            end = min(max(most, done + 1), layers - (stages - 1 - stage))
+            split.append(end - done)
+            done = end
+        return [*split, layers - done]
+
+    def worst(split: Sequence[int]) -> float:
+        ends = np.cumsum(split)
+        work = total[ends] - total[ends - np.array(split)]
+        work[-1] += head_cost
+        return float(work.max())
+
+    # The best cap is the work of some run of layers, or of the last stage's.
+    runs = {float(total[j] - total[i]) for i in range(layers) for j in range(i + 1, min(layers, i + layers) + 1)}
+    splits = [dearest(cap * (1 + 1e-12)) for cap in sorted(runs)]
+    return tuple(min(splits, key=worst))
 
 
 def tile_problems(
@@ -137,7 +165,8 @@ def layout(
     pipeline: int,
     expert: int,
     data: int | None,
-    layers: int,
+    layer_costs: Sequence[float],
+    head_cost: float,
     heads: int,
     global_batch: int | None,
     micro_batch: int,
@@ -147,6 +176,8 @@ def layout(
 
     Parameters
     ----------
+    layer_costs, head_cost
+        Work of each layer and of the last stage's extras, see `split_layers`.
     global_batch
         Sequences per training step; None outside training, where there is one micro-batch.
     stage_layers
@@ -157,6 +188,7 @@ def layout(
     UserError
         With every failed check at once.
     """
+    layers = len(layer_costs)
     problems = list(tile_problems(ranks, tensor, pipeline, expert, data, layers, heads))
     if stage_layers is not None and (
         len(stage_layers) != pipeline or sum(stage_layers) != layers or min(stage_layers) < 1
@@ -178,5 +210,10 @@ def layout(
         raise UserError(*problems)
     micro_batches = 1 if global_batch is None else global_batch // (replicas * micro_batch)
     return Layout(
-        tensor, replicas, pipeline, expert, micro_batches, tuple(stage_layers or split_layers(layers, pipeline))
+        tensor,
+        replicas,
+        pipeline,
+        expert,
+        micro_batches,
+        tuple(stage_layers or split_layers(layer_costs, head_cost, pipeline)),
     )

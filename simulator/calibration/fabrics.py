@@ -54,6 +54,7 @@ class ExpertParallelConstants(Provenance):
     signalling), `core_share` the share of the chip's cores taken from compute while it runs. `overlap_exponent` p says
     how well the stages of a path hide behind each other, (sum of t^p)^(1/p): 1 not at all, infinity perfectly. It is
     read from the outermost plane, and counts only where copies are forwarded from one plane to another.
+    `once_per_rank` marks a low-latency library that sends a token once per rank, not once per expert.
     """
 
     fraction: float = Field(gt=0, le=1)
@@ -62,6 +63,7 @@ class ExpertParallelConstants(Provenance):
     doubling_s: float = Field(ge=0)
     overlap_exponent: float | None = Field(default=None, ge=1)
     core_share: float = Field(ge=0, lt=1)
+    once_per_rank: bool = False
 
 
 class FabricCalibration(Record):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Examples:
   epsim sweep dsv3-train-h800 --over cluster.chips=256,512,1024,2048
   epsim sweep dsv3-decode-h800 --over plan.expert=16,32,64,128 --over workload.batch_per_rank=32,128
-  epsim sweep dsv3-decode-h800 dsv3-decode-cloudmatrix384 --over plan.expert=16,32,64,128,256,320
+  epsim sweep dsv3-decode-h800 dsv3-decode-910b --over plan.expert=32,64,128,256
 """
 )
 @click.argument("scenarios", nargs=-1, required=True)

@@ -76,7 +76,7 @@ class ExpertPaths:
     @property
     def counts_expert_copies(self) -> bool:
         """True where a token is sent once per expert, not once per rank."""
-        return self.mode == "low-latency"
+        return self.mode == "low-latency" and not self.outer.once_per_rank
 
 
 def expert_paths(
@@ -87,13 +87,15 @@ def expert_paths(
     Parameters
     ----------
     groups
-        ``[groups, ranks]`` EP groups, laid out alike; ports are read off the first, uplinks carry all of them.
+        ``[groups, ranks]`` EP groups, laid out alike but for domains that they straddle; ports are read off the one
+        that goes farthest, uplinks carry all of them.
     mode
         How copies travel, see the module's docstring.
     calibration
         Constants by fabric id.
     """
     members = groups.shape[1]
+    groups = _farthest_first(network, groups)
     node = network.node[groups[0]]
     node_of = np.unique(node, return_inverse=True)[1].astype(np.int32)
     nodes = int(node_of.max()) + 1
@@ -112,6 +114,12 @@ def expert_paths(
     outer = max((load.plane for load in loads), default=0)
     constants = tuple(library[load.plane] for load in loads)
     return ExpertPaths(mode, members, nodes, node_of, tuple(loads), constants, library[outer])
+
+
+def _farthest_first(network: Network, groups: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Put the group whose first rank is farthest from the others in front, where groups differ in that."""
+    spread = network.meeting_tier(groups[:, :1], groups).sum(axis=1)
+    return groups if (spread == spread[0]).all() else groups[np.argsort(-spread, kind="stable")]
 
 
 def _forwarded(network: Network, groups: NDArray[np.int32], node_of: NDArray[np.int32], nodes: int) -> list[PathLoad]:
@@ -182,7 +190,8 @@ def _loads(
                 pair = np.unique(position[src[here]] * len(group) + position[dst[here]], return_inverse=True)
                 rows.append(_rows(pair[1], len(pair[0]), col[here], columns, wgt[here]) / tier.pair_bytes_per_s)
         matrix = np.concatenate(rows)
-        loads.append(PathLoad(kind, plane_index, matrix[matrix.any(axis=1)]))
+        if matrix.any():
+            loads.append(PathLoad(kind, plane_index, matrix[matrix.any(axis=1)]))
     return loads
 
 

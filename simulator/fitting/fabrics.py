@@ -230,7 +230,8 @@ def calibrations(fits: Iterable[Fit]) -> dict[str, FabricCalibration]:
         ids = [pattern for patterns in found.series.rows.values() for pattern in patterns]
         about = {"kind": "fitted", "source": found.series.source, "rows": ids}
         error = {"mean_abs_error": round(found.mean_abs_error, 4)}
-        parts[found.series.fabric, found.series.part] = {**found.constants, **about, **error}
+        copies = {"once_per_rank": True} if found.series.once_per_rank else {}
+        parts[found.series.fabric, found.series.part] = {**found.constants, **about, **error, **copies}
     for guess in ASSUMED:
         name, part = guess.like.split("/")
         lender = {key: value for key, value in parts[name, part].items() if key not in {"rows", "mean_abs_error"}}
@@ -259,7 +260,7 @@ def _record(name: str, parts: Mapping[Part, Mapping[str, Any]]) -> FabricCalibra
 def toml(record: FabricCalibration) -> str:
     """Return the record as the text of its calibration file."""
     lines = ["# Written by `python -m simulator.fitting.fabrics`; edit fabric_series.py, not this file."]
-    tables: list[tuple[str, Any]] = [("", record.model_dump(exclude_none=True))]
+    tables: list[tuple[str, Any]] = [("", record.model_dump(exclude_defaults=True))]
     while tables:
         name, table = tables.pop(0)
         lines += ["", f"[{name}]"] if name else []
@@ -313,7 +314,7 @@ def main(arguments: Sequence[str], say: Callable[[str], object] = print) -> None
         rows, worst = len(found.errors), max(found.errors.values(), key=abs)
         head = f"{found.series.fabric} {found.series.part.replace('_', '-')}"
         say(f"{head}: {shown}; {rows} rows, error {found.mean_abs_error:.1%}, worst {worst:+.0%}")
-    folder = Path(arguments[2]) if len(arguments) > 2 else Path(__file__).with_name("fabrics")
+    folder = Path(arguments[2]) if len(arguments) > 2 else Path(__file__).parents[1] / "calibration" / "fabrics"
     folder.mkdir(exist_ok=True)
     for name, record in calibrations(fits).items():
         (folder / f"{name}.toml").write_text(toml(record), encoding="utf-8")

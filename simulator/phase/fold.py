@@ -39,7 +39,8 @@ def stage_sums(blocks: Floats, stage_layers: tuple[int, ...]) -> Floats:
 def stage_pairs(forward: Floats, backward: Floats, stage_layers: tuple[int, ...]) -> Floats:
     """Return the time of a forward and a backward that hide each other's communication, ``[stages, batches, parts]``.
 
-    One micro-batch's dispatch and combine run beside the other's compute, block by block (DualPipe, arXiv:2412.19437
+    Entry s is the forward of stage s beside the backward of the stage that shares its rank in DualPipe, counted from
+    the other end. One micro-batch's dispatch and combine run beside the other's compute, block by block (DualPipe, arXiv:2412.19437
     Fig. 4): the forward walks the layers up, the backward down.
 
     Parameters
@@ -48,16 +49,17 @@ def stage_pairs(forward: Floats, backward: Floats, stage_layers: tuple[int, ...]
         ``[4, batches, layers, len(PARTS)]`` from `layer_blocks`.
     """
     bounds = np.concatenate([[0], np.cumsum(stage_layers)])
+    stages = list(pairwise(bounds.tolist()))
     pairs = []
-    for first, last in pairwise(bounds.tolist()):
+    for (first, last), (low, high) in zip(stages, reversed(stages), strict=True):
         up = forward[:, :, first:last].transpose(0, 2, 1, 3)
-        down = backward[:, :, first:last][:, :, ::-1].transpose(0, 2, 1, 3)
+        down = backward[:, :, low:high][:, :, ::-1].transpose(0, 2, 1, 3)
         pairs.append(_pair(up, down))
     return np.array(pairs)
 
 
 def _pair(up: Floats, down: Floats) -> Floats:
-    """One stage's pair; `up` and `down` are ``[4, layers, batches, len(PARTS)]`` in the order they run."""
+    """One rank's pair; `up` and `down` are ``[4, layers, batches, len(PARTS)]`` in the order they run."""
     rows: list[Floats] = []
     stream: list[int] = []
     waits: list[tuple[int, ...]] = []
@@ -68,18 +70,18 @@ def _pair(up: Floats, down: Floats) -> Floats:
         waits.append(tuple(index for index in after if index >= 0))
         return len(rows) - 1
 
-    layers = up.shape[1]
-    ready_up = add(COMPUTE, up[0, 0])
-    ready_down = -1
-    for layer in range(layers):
-        sent_down = add(COMMUNICATION, down[1, layer], ready_down)
-        sent_up = add(COMMUNICATION, up[1, layer], ready_up)
-        experts_down = add(COMPUTE, down[2, layer], sent_down)
-        experts_up = add(COMPUTE, up[2, layer], sent_up)
-        back_down = add(COMMUNICATION, down[3, layer], experts_down)
-        back_up = add(COMMUNICATION, up[3, layer], experts_up)
-        ready_down = add(COMPUTE, down[0, layer], back_down)
-        if layer + 1 < layers:
+    ready_up, ready_down = add(COMPUTE, up[0, 0]), -1
+    for layer in range(max(up.shape[1], down.shape[1])):  # the longer side goes on alone
+        has_up, has_down = layer < up.shape[1], layer < down.shape[1]
+        sent_down = add(COMMUNICATION, down[1, layer], ready_down) if has_down else -1
+        sent_up = add(COMMUNICATION, up[1, layer], ready_up) if has_up else -1
+        experts_down = add(COMPUTE, down[2, layer], sent_down) if has_down else -1
+        experts_up = add(COMPUTE, up[2, layer], sent_up) if has_up else -1
+        back_down = add(COMMUNICATION, down[3, layer], experts_down) if has_down else -1
+        back_up = add(COMMUNICATION, up[3, layer], experts_up) if has_up else -1
+        if has_down:
+            ready_down = add(COMPUTE, down[0, layer], back_down)
+        if layer + 1 < up.shape[1]:
             ready_up = add(COMPUTE, up[0, layer + 1], back_up)
     parts = np.array(rows)
     on_compute = np.array(stream) == COMPUTE

@@ -77,7 +77,7 @@ def setup(scenario: Scenario) -> Setup:
         plan.pipeline,
         plan.expert,
         plan.data,
-        model.layers,
+        *_work(model),
         model.attention.heads,
         scenario.workload.global_batch_sequences if training else None,
         plan.micro_batch_sequences,
@@ -95,6 +95,18 @@ def setup(scenario: Scenario) -> Setup:
     formats = scenario.precision
     precision = Precision(gemm=formats.gemm, weights=formats.gemm, kv=formats.kv)
     return Setup(scenario, model, parameters(model), target, placed, precision, mode, paths)
+
+
+def _work(model: ModelSpec) -> tuple[list[float], float]:
+    """Return the parameters one token passes in each layer, and in LM head, loss and MTP modules together."""
+    counts, experts = parameters(model), model.experts
+    head = float(model.vocab * model.hidden)
+    moe = counts.attention_per_layer + counts.router_per_layer + counts.shared_experts_per_layer
+    moe += counts.expert * experts.top_k if experts else 0
+    dense = float(counts.attention_per_layer + counts.dense_ffn_per_layer)
+    module = (moe if model.moe_layers else dense) + 2.0 * model.hidden**2 + head
+    costs = [dense] * (model.layers - model.moe_layers) + [float(moe)] * model.moe_layers
+    return costs, head + model.mtp_layers * module
 
 
 def _model_and_machine(scenario: Scenario) -> tuple[ModelSpec, Machine]:

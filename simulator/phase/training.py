@@ -163,7 +163,7 @@ def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, F
     chunks["W"] = _weight_half(chunks["B"])
     chunks["I"] = chunks["B"] - chunks["W"]
     beside = blocks(priced(resolved.core_share))
-    chunks["FB"] = stage_pairs(beside["F"], beside["B"], placed.stage_layers) + ends["F"] + ends["B"]
+    chunks["FB"] = stage_pairs(beside["F"], beside["B"], placed.stage_layers) + ends["F"] + ends["B"][::-1]
     return chunks
 
 
