@@ -6,6 +6,7 @@ an EP group is a run of neighbouring ranks of one pipeline stage.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,27 +95,22 @@ def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple
     if layers % stages == 0:
         return (layers // stages,) * stages
     total = np.concatenate([[0.0], np.cumsum(costs)])
-
-    def dearest(cap: float) -> list[int]:
-        """Fill stages from the front up to `cap`, leaving at least one layer for each that follows."""
-        split, done = [], 0
-        for stage in range(stages - 1):
-            most = int(np.searchsorted(total, total[done] + cap, side="right")) - 1
-            end = min(max(most, done + 1), layers - (stages - 1 - stage))
-            split.append(end - done)
-            done = end
-        return [*split, layers - done]
-
-    def worst(split: Sequence[int]) -> float:
-        ends = np.cumsum(split)
-        work = total[ends] - total[ends - np.array(split)]
-        work[-1] += head_cost
-        return float(work.max())
-
-    # The best cap is the work of some run of layers, or of the last stage's.
-    runs = {float(total[j] - total[i]) for i in range(layers) for j in range(i + 1, min(layers, i + layers) + 1)}
-    splits = [dearest(cap * (1 + 1e-12)) for cap in sorted(runs)]
-    return tuple(min(splits, key=worst))
+    work = np.where(np.tri(layers + 1, k=-1, dtype=bool).T, total[None, :] - total[:, None], np.inf)
+    by_stage = [work] * (stages - 1) + [work + head_cost]  # [first layer, layer after the last]
+    cap = by_stage[0][0]
+    for stage in by_stage[1:]:
+        cap = np.maximum(cap[:, None], stage).min(axis=0)
+    # Of the splits that reach the least possible worst stage, take the most even one.
+    squares = [np.where(stage <= cap[-1] * (1 + 1e-12), stage, np.inf) ** 2 for stage in by_stage]
+    so_far, came_from = squares[0][0], []
+    for stage in squares[1:]:
+        both = so_far[:, None] + stage
+        came_from.append(both.argmin(axis=0))
+        so_far = both.min(axis=0)
+    ends = [layers]
+    for start in reversed(came_from):
+        ends.append(int(start[ends[-1]]))
+    return tuple(end - start for start, end in pairwise([0, *reversed(ends)]))
 
 
 def tile_problems(
