@@ -96,15 +96,14 @@ def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple
         return (layers // stages,) * stages
     total = np.concatenate([[0.0], np.cumsum(costs)])
     work = np.where(np.tri(layers + 1, k=-1, dtype=bool).T, total[None, :] - total[:, None], np.inf)
-    by_stage = [work] * (stages - 1) + [work + head_cost]  # [first layer, layer after the last]
-    cap = by_stage[0][0]
-    for stage in by_stage[1:]:
-        cap = np.maximum(cap[:, None], stage).min(axis=0)
+    cap = work[0]  # work[i, j]: layers i to j - 1 on one stage
+    for stage in range(1, stages):
+        cap = np.maximum(cap[:, None], work + head_cost * (stage == stages - 1)).min(axis=0)
     # Of the splits that reach the least possible worst stage, take the most even one.
-    squares = [np.where(stage <= cap[-1] * (1 + 1e-12), stage, np.inf) ** 2 for stage in by_stage]
-    so_far, came_from = squares[0][0], []
-    for stage in squares[1:]:
-        both = so_far[:, None] + stage
+    inner, last = (np.where(each <= cap[-1] * (1 + 1e-12), each, np.inf) ** 2 for each in (work, work + head_cost))
+    so_far, came_from = inner[0], []
+    for stage in range(1, stages):
+        both = so_far[:, None] + (last if stage == stages - 1 else inner)
         came_from.append(both.argmin(axis=0))
         so_far = both.min(axis=0)
     ends = [layers]

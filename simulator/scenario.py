@@ -23,8 +23,8 @@ class Model(Section):
     """Which model: a catalogue name, or the path of a Hugging Face config.json."""
 
     name: str = Field(description="catalogue name (`epsim catalog models`) or path of a Hugging Face config.json")
-    layers: int | None = Field(default=None, ge=1, le=10_000, description="run a cut-down model of so many layers")
-    dense_layers: int | None = Field(default=None, ge=0, le=10_000, description="dense layers of the cut-down model")
+    layers: int | None = Field(default=None, ge=1, le=1_000, description="run a cut-down model of so many layers")
+    dense_layers: int | None = Field(default=None, ge=0, le=1_000, description="dense layers of the cut-down model")
     mtp_layers: int | None = Field(
         default=None, ge=0, le=8, description="multi-token-prediction modules that are trained; default: the model's"
     )

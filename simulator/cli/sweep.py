@@ -1,5 +1,6 @@
 """`epsim sweep`."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 \b
 Examples:
   epsim sweep dsv3-train-h800 --over cluster.chips=256,512,1024,2048
-  epsim sweep dsv3-decode-h800 --over plan.expert=16,32,64,128 --over workload.batch_per_rank=32,128
+  epsim sweep dsv3-decode-h800 --over plan.expert=32,64 --over workload.batch_per_rank=32,128
   epsim sweep dsv3-decode-h800 dsv3-decode-910b --over plan.expert=32,64,128,256
 """
 )
@@ -87,7 +88,7 @@ def _frame(
             total=total,
             description=f"{total} points",
             console=Console(stderr=True),
-            disable=quiet,
+            disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
     )

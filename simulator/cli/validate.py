@@ -1,5 +1,6 @@
 """`epsim validate`."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def _replayed(tables: Tables, quiet: bool) -> "pd.DataFrame":
         total=sum(len(rows) for _, rows in tables),
         description="replaying measurements",
         console=Console(stderr=True),
-        disable=quiet,
+        disable=quiet or not sys.stderr.isatty(),
         transient=True,
     )
     return pd.DataFrame(list(found), columns=list(COLUMNS))

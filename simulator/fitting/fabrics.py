@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from simulator.fitting.fabric_series import ASSUMED, SERIES, Part, Series
 from simulator.calibration.fabrics import FabricCalibration
 from simulator.cost.collectives import Kind, collective, transfer
 from simulator.cost.expert_parallel import dispatch_cost, expert_paths, token_bytes
+from simulator.fitting.fabric_series import ASSUMED, SERIES, Part, Series
 from topologies.build import network
 from topologies.catalogue import accelerator, cluster, fabric
 from topologies.network import Network

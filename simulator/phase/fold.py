@@ -40,8 +40,8 @@ def stage_pairs(forward: Floats, backward: Floats, stage_layers: tuple[int, ...]
     """Return the time of a forward and a backward that hide each other's communication, ``[stages, batches, parts]``.
 
     Entry s is the forward of stage s beside the backward of the stage that shares its rank in DualPipe, counted from
-    the other end. One micro-batch's dispatch and combine run beside the other's compute, block by block (DualPipe, arXiv:2412.19437
-    Fig. 4): the forward walks the layers up, the backward down.
+    the other end. One micro-batch's dispatch and combine run beside the other's compute, block by block: the forward
+    walks the layers up, the backward down (arXiv:2412.19437 Fig. 4).
 
     Parameters
     ----------

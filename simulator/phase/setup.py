@@ -89,8 +89,8 @@ def setup(scenario: Scenario) -> Setup:
     shared, node = scenario.routing.shared_expert_ranks, target.network.ranks_per_node
     if paths and shared % node and any(load.target == "node" for load in paths.loads):
         raise UserError(
-            f"routing.shared_expert_ranks = {shared}: normal mode sends one copy per node, so these ranks must fill whole "
-            f"nodes of {node}; use a multiple of {node}, or transport.mode = 'low-latency'"
+            f"routing.shared_expert_ranks = {shared}: normal mode sends one copy per node, so these ranks must fill "
+            f"whole nodes of {node}; use a multiple of {node}, or transport.mode = 'low-latency'"
         )
     formats = scenario.precision
     precision = Precision(gemm=formats.gemm, weights=formats.gemm, kv=formats.kv)

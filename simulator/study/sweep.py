@@ -101,7 +101,8 @@ def _row(task: tuple[str, tuple[str, ...], Point]) -> dict[str, Any]:
     try:
         result = run(load_scenario(scenario, [*overrides, *(f"{key}={value}" for key, value in point)]))
     except USER_ERRORS as error:
-        return row | {"feasible": False, "reason": "; ".join(error.problems)}
+        unknown = dict.fromkeys(("tokens_per_s", "tokens_per_s_per_chip", "bottleneck"))
+        return row | {"feasible": False, "reason": "; ".join(error.problems)} | unknown
     return row | {"feasible": True, "reason": ""} | flat(result)
 
 

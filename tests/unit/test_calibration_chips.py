@@ -7,8 +7,8 @@ import pytest
 
 from simulator.calibration import chip_calibration
 from simulator.calibration.chips import CLASSES
-from simulator.fitting.chips import Fit, Sample, fit, fit_all, main
 from simulator.errors import UserError
+from simulator.fitting.chips import Fit, Sample, fit, fit_all, main
 from topologies.catalogue import accelerators
 from workloads.operators import OperatorClass
 

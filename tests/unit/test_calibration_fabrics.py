@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.fitting.fabric_series import ASSUMED, SERIES, Part, Series
 from simulator.calibration.fabrics import FabricCalibration, fabric_calibration
+from simulator.errors import UserError
+from simulator.fitting.fabric_series import ASSUMED, SERIES, Part, Series
 from simulator.fitting.fabrics import (
     PARTS,
     Fit,
@@ -23,7 +24,6 @@ from simulator.fitting.fabrics import (
     samples,
     toml,
 )
-from simulator.errors import UserError
 from topologies.build import network
 from topologies.catalogue import accelerator, cluster, fabric, fabrics
 
