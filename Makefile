@@ -41,7 +41,7 @@ bench: $(VENV)/ready ## time the main jobs
 validate: $(VENV)/ready ## predicted against published, table and picture
 	$(BIN)/epsim validate --out out/validation
 
-docs: $(VENV)/ready ## regenerate the command reference in README.md
+docs: $(VENV)/ready ## regenerate the command reference and the validation table in README.md
 	$(BIN)/python -m simulator.cli.reference README.md
 
 wheel: $(VENV)/ready ## build the wheel into dist/
