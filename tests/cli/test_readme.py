@@ -1,4 +1,4 @@
-"""The README can't lie: its commands run, its command reference is the current one."""
+"""The README can't lie: its commands run, its command reference and its validation table are the current ones."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from simulator.cli.main import COMMANDS
-from simulator.cli.reference import REFERENCE_MARK, reference, rewritten
+from simulator.cli.reference import REFERENCE_MARK, VALIDATION_MARK, reference, rewritten, validation
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(?:console|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -37,6 +37,11 @@ def test_every_command_is_documented() -> None:
 def test_the_command_reference_is_current() -> None:
     text = README.read_text(encoding="utf-8")
     assert rewritten(text, REFERENCE_MARK, reference()) == text, "run `make docs`"
+
+
+def test_the_validation_table_is_current() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert rewritten(text, VALIDATION_MARK, validation()) == text, "run `make docs`"
 
 
 def test_the_readme_has_commands_to_run() -> None:
