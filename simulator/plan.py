@@ -129,7 +129,7 @@ def tile_problems(
         )
     elif (ranks // pipeline) % expert:
         yield (
-            f"plan.expert = {expert}: a stage has TP x DP = {ranks // pipeline} ranks, not a multiple of {expert}; "
+            f"plan.expert = {expert}: EP {expert} does not tile the {ranks // pipeline} ranks of a stage (TP x DP); "
             f"use {_divisor_near(ranks // pipeline, expert)}"
         )
     if heads % tensor:

@@ -91,11 +91,9 @@ def overlapped_s(compute_s: Array, memory_s: Array, exponent: Array | float) -> 
         for large p.
     """
     longer, shorter = np.maximum(compute_s, memory_s), np.minimum(compute_s, memory_s)
-    both = shorter > 0  # streaming operators have nothing to compute, and powers are the slow part
-    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=both)
-    ratio = np.power(ratio, exponent, out=ratio, where=both)
-    total = longer * np.power(1.0 + ratio, 1.0 / exponent, out=np.ones_like(longer), where=both)
-    minor = total * ratio / (1.0 + ratio)
+    ratio = (shorter / np.maximum(longer, np.finfo(np.float64).tiny)) ** exponent
+    total = longer * (1.0 + ratio) ** (1.0 / exponent)
+    minor = total * (ratio / (1.0 + ratio))
     compute = np.where(compute_s >= memory_s, total - minor, minor)
     return compute, total - compute
 

@@ -108,10 +108,9 @@ def _row(kind: str, entry: Any) -> dict[str, Any]:
         "total_params": float(counts.total),
         "active_params": float(counts.active),
         "layers": entry.layers,
-        "hidden": entry.hidden,
         "experts": experts.routed_experts if experts else 0,
         "top_k": experts.top_k if experts else 0,
-        "attention": entry.attention.kind,
+        "attn": entry.attention.kind,
         "remark": "estimate" if entry.estimate else ("partial" if entry.lacks else ""),
     }
 
@@ -154,7 +153,7 @@ _LISTED = {
 def _heading(key: str) -> str:
     for suffix, (_, unit) in _LISTED.items():
         if key.endswith(suffix):
-            return f"{key.removesuffix(suffix)} {unit}"
+            return f"{key.removesuffix(suffix)}\n{unit}"
     return key.replace("_", "-")
 
 

@@ -29,6 +29,7 @@ from workloads.operators import (
 Floats = NDArray[np.float64]
 ACTIVATION_BYTES = 2.0
 PIECE_VALUES = 50_000
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,9 @@ def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed) -
             weight = routed.shared_ranks / (routed.shared_ranks + routed.slot_tokens.shape[-2])
             slowest = np.maximum(slowest, shared.sum())
             mean = mean * (1 - weight) + shared * weight
-    mean[..., PART_INDEX["imbalance_wait"]] += np.maximum(slowest - mean.sum(axis=-1), 0.0)  # no rounding below 0
+    mean[..., PART_INDEX["imbalance_wait"]] += np.where(
+        slowest > mean.sum(axis=-1) * (1 + ROUNDING), slowest - mean.sum(axis=-1), 0.0
+    )
     rows: Floats = mean
     return rows
 
@@ -196,8 +199,10 @@ def _exchange(
         to_rank = _after_shared(to_rank, routed.shared_ranks, routed.tokens)
         to_node = _after_shared(to_node, paths.nodes - to_node.shape[-1], routed.tokens)
     cost = dispatch_cost(paths, op, to_rank, to_node, token_bytes(hidden, dtype))
-    parts[..., PART_INDEX[op]] = cost.latency_s + cost.balanced_s
-    parts[..., PART_INDEX["imbalance_wait"]] = cost.bandwidth_s - cost.balanced_s
+    wait = cost.bandwidth_s - cost.balanced_s
+    wait = np.where(wait > cost.bandwidth_s * ROUNDING, wait, 0.0)
+    parts[..., PART_INDEX[op]] = cost.time_s - wait
+    parts[..., PART_INDEX["imbalance_wait"]] = wait
     return parts
 
 

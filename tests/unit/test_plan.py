@@ -115,7 +115,7 @@ def test_a_plan_that_tiles() -> None:
         ({"ranks": 36}, "TP 2 x PP 4 does not tile 36 ranks; use a multiple of 8 ranks (for example 32)"),
         ({"ranks": 4}, "does not tile 4 ranks; use a multiple of 8 ranks (for example 8)"),
         ({"data": 3}, "plan.data = 3: TP 2 x PP 4 x DP 3 is 24, not the 32 ranks; use data = 4"),
-        ({"expert": 3}, "plan.expert = 3: a stage has TP x DP = 8 ranks, not a multiple of 3; use 2"),
+        ({"expert": 3}, "plan.expert = 3: EP 3 does not tile the 8 ranks of a stage (TP x DP); use 2"),
         ({"heads": 15}, "plan.tensor = 2: 15 attention heads do not divide by it; use 1"),
         ({"layer_costs": [1.0] * 3}, "plan.pipeline = 4: the model has only 3 layers; use at most 3 stages"),
         ({"global_batch": 60}, "workload.global_batch_sequences = 60: not a multiple of DP 4 x micro-batch 2 = 8; use"),
