@@ -4,6 +4,7 @@ import io
 import math
 import os
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 from simulator.result import PART_LABELS, PARTS
 
@@ -93,10 +95,27 @@ _SETTINGS = {
 }
 
 
+FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "SimHei",
+    "PingFang SC",
+)
+
+
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw with this module's settings only, whatever the user's matplotlibrc says."""
-    with matplotlib.style.context(["default", _SETTINGS]):
+    """Draw with this module's settings only, whatever the user's matplotlibrc says.
+
+    A name in a script that DejaVu Sans lacks is drawn with a font of the system if there is one, else as boxes: a
+    picture is no reason to print warnings about glyphs.
+    """
+    installed = {font.name for font in fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
+    with matplotlib.style.context(["default", {**_SETTINGS, "font.family": families}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 

@@ -16,6 +16,7 @@ from simulator.scenario import Scenario
 
 MAX_FILE_BYTES = 1_000_000
 MAX_EXTENDS = 8
+MAX_LINE = 5_000
 
 
 def shipped_scenarios() -> dict[str, Path]:
@@ -139,7 +140,11 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path}: {size} bytes; scenario files end at {MAX_FILE_BYTES} bytes, is this the right file?"
             )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        longest = max(map(len, text.splitlines()), default=0)
+        if longest > MAX_LINE:  # a key of a hundred thousand steps would keep the parser busy for minutes
+            raise UserError(f"{path}: a line of {longest} characters; a scenario's lines end at {MAX_LINE}")
+        return tomllib.loads(text)
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}; check the path and its permissions") from None
     except UnicodeDecodeError:

@@ -1,10 +1,8 @@
 """`epsim compare`."""
 
-from pathlib import Path
-
 import click
 
-from simulator.cli.options import draw, print_json, settings, table_output, write_csv
+from simulator.cli.options import draw, folder, print_json, settings, table_output, write_csv
 
 
 @click.command(
@@ -17,13 +15,13 @@ Examples:
 )
 @click.argument("scenarios", nargs=-1, required=True)
 @settings
-@click.option("--out", type=click.Path(), metavar="DIR", default="out/compare", help="Folder for the pictures.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the pictures; default out/compare.")
 @click.option("--allow-oom", is_flag=True, help="Answer even if a plan does not fit device memory.")
 @table_output
 def compare(
     scenarios: tuple[str, ...],
     overrides: tuple[str, ...],
-    out: str,
+    out: str | None,
     allow_oom: bool,
     as_json: bool,
     csv_path: str | None,
@@ -41,12 +39,12 @@ def compare(
     results = [run(load_scenario(name, overrides), allow_oom) for name in scenarios]
     if csv_path:
         write_csv([flat(result) for result in results], csv_path)
-    folder = Path(out)
-    draw(comparison_bars, results, path=folder / "comparison.png")
-    draw(breakdown_bars, results, path=folder / "breakdown.png")
+    target = folder(out, "out/compare")
+    draw(comparison_bars, results, path=target / "comparison.png")
+    draw(breakdown_bars, results, path=target / "breakdown.png")
     if as_json:
         print_json([result.model_dump(mode="json") for result in results])
         return
     terminal = console()
     terminal.print(comparison_table(results))
-    terminal.print(f"written to {folder}: comparison.png, breakdown.png", soft_wrap=True, highlight=False)
+    terminal.print(f"written to {target}: comparison.png, breakdown.png", soft_wrap=True, highlight=False)

@@ -29,6 +29,23 @@ def table_output(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
 
 
+def folder(out: str | None, default: str | Path) -> Path:
+    """Return the folder for results: what `--out` says, or the default.
+
+    Raises
+    ------
+    UserError
+        If `--out` is empty.
+    """
+    from simulator.errors import UserError
+
+    if out is None:
+        return Path(default)
+    if not out.strip():
+        raise UserError("--out: empty; give a folder, or leave it out")
+    return Path(out)
+
+
 def print_json(value: Any) -> None:
     """Print JSON, with empty numbers as null."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

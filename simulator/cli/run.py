@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from simulator.cli.options import draw, print_json, settings, slug
+from simulator.cli.options import draw, folder, print_json, settings, slug
 
 
 @click.command(
@@ -38,9 +38,9 @@ def run(
 
     asked = load_scenario(scenario, overrides)
     result = simulate(asked, allow_oom)
-    folder = Path(out) if out else Path("out") / f"{slug(asked.name)}-{result.digest}"
-    write_folder(folder, {"result.json": result_bytes(result), "manifest.json": manifest_bytes(asked, result)})
-    draw(breakdown_bars, [result], path=folder / "breakdown.png")
+    target = folder(out, Path("out") / f"{slug(asked.name)}-{result.digest}")
+    write_folder(target, {"result.json": result_bytes(result), "manifest.json": manifest_bytes(asked, result)})
+    draw(breakdown_bars, [result], path=target / "breakdown.png")
     if as_json:
         print_json(result.model_dump(mode="json"))
         return
@@ -48,4 +48,4 @@ def run(
     terminal.print(result_table(result))
     if sources:
         terminal.print(source_table(result.sources))
-    terminal.print(f"written to {folder}: result.json, manifest.json, breakdown.png", soft_wrap=True, highlight=False)
+    terminal.print(f"written to {target}: result.json, manifest.json, breakdown.png", soft_wrap=True, highlight=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.options import draw, print_json, settings, slug
+from simulator.cli.options import draw, folder, print_json, settings, slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,13 +47,13 @@ def sweep(
     from simulator.study.sweep import parse_over
 
     axes = parse_over(over)
-    folder = Path(out) if out else Path("out") / slug("sweep-" + "-".join(Path(name).stem for name in scenarios))
+    target = folder(out, Path("out") / slug("sweep-" + "-".join(Path(name).stem for name in scenarios)))
     frame = _frame(scenarios, overrides, axes, jobs, quiet=as_json)
-    _write(frame, folder)
+    _write(frame, target)
     axis = axes[0][0]
     heading = title or f"{', '.join(scenarios)}: over {axis}"
     for suffix in ("png", "svg"):
-        draw(scaling_curve, frame, path=folder / f"scaling.{suffix}", title=heading, axis=axis, series="label")
+        draw(scaling_curve, frame, path=target / f"scaling.{suffix}", title=heading, axis=axis, series="label")
     if as_json:
         print_json([{key: _plain(value) for key, value in row.items()} for row in frame.to_dict("records")])
         return
@@ -61,7 +61,7 @@ def sweep(
     shown = ["label", axis] if len(scenarios) > 1 or len(axes) > 1 else [axis]
     terminal.print(sweep_table(frame, axes=shown, title=heading))
     terminal.print(
-        f"written to {folder}: scaling.png, scaling.svg, rows.csv, rows.parquet", soft_wrap=True, highlight=False
+        f"written to {target}: scaling.png, scaling.svg, rows.csv, rows.parquet", soft_wrap=True, highlight=False
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.options import draw, print_json, slug, table_output, write_csv
+from simulator.cli.options import draw, folder, print_json, slug, table_output, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +48,8 @@ def validate(
     rows = [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
     if csv_path:
         write_csv(rows, csv_path)
-    folder = Path(out) if out else Path("out") / slug(f"validate-{area or ''}")
-    picture = draw(validation_scatter, frame, path=folder / "validation.png")
+    target = folder(out, Path("out") / slug(f"validate-{area or ''}"))
+    picture = draw(validation_scatter, frame, path=target / "validation.png")
     if as_json:
         print_json(rows)
         return

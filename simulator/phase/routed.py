@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.errors import UserError
+from simulator.errors import UserError, did_you_mean
 from simulator.result import Source
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
 from workloads.placement import Placement, balanced, contiguous, random
 from workloads.routing.destinations import Copies, destinations
 from workloads.routing.load import balanced_counts, sample_counts, slot_tokens
-from workloads.routing.popularity import Popularity, popularity
+from workloads.routing.popularity import MIXED, Popularity, popularity
 from workloads.routing.replay import resample, trace_counts, trace_destinations
 from workloads.routing.spec import BROAD, DEFAULT, RoutingStatistics, broad, load_statistics
 from workloads.routing.trace import Trace, check_model, read_trace
@@ -139,6 +139,10 @@ def _expected(routing: Routing, experts: Experts, moe_layers: int, seed: int) ->
     if routing.kind in {"balanced", "trace"}:
         return None
     statistics = load_statistics(statistics_file(routing.statistics))
+    known = (MIXED, BROAD, *statistics.task_sigma)
+    if routing.mix not in known:
+        hint = did_you_mean(routing.mix, known)
+        raise UserError(f"routing.mix = '{routing.mix}': unknown{hint}; use one of {', '.join(known)}")
     if routing.mix == BROAD:
         statistics = broad(statistics)
     strength = 0.0 if routing.kind == "uniform" else routing.strength
@@ -201,9 +205,20 @@ def _place(routing: Routing, load: Floats, ranks: int, redundant: int, seed: int
 
 
 def statistics_file(name: str) -> Path:
-    """Return the file of shipped statistics, or the path as given."""
-    shipped = DEFAULT.parent / f"{name}.toml"
-    return shipped if shipped.exists() else Path(name)
+    """Return the file of shipped statistics, or the path as given.
+
+    Raises
+    ------
+    UserError
+        If it is neither.
+    """
+    shipped = {path.stem: path for path in DEFAULT.parent.glob("*.toml")}
+    if name in shipped or Path(name).is_file():
+        return shipped.get(name) or Path(name)
+    raise UserError(
+        f"routing.statistics = '{name}': no such file or shipped statistics{did_you_mean(name, shipped)}; "
+        f"shipped: {', '.join(sorted(shipped))}"
+    )
 
 
 def routing_source(routing: Routing) -> Source:

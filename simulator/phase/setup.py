@@ -134,6 +134,8 @@ def model_as_run(scenario: Scenario) -> ModelSpec:
     dense = min(model.dense_layers, layers) if asked.dense_layers is None else asked.dense_layers
     if not model.experts:
         dense = layers
+    if model.experts and dense == layers:
+        raise UserError(f"model.dense_layers = {dense}: leaves no MoE layer of the {layers}; use at most {layers - 1}")
     if dense > layers:
         raise UserError(f"model.dense_layers = {dense}: more than the {layers} layers; use at most {layers}")
     mtp = model.mtp_layers if asked.mtp_layers is None else asked.mtp_layers
@@ -163,6 +165,11 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
         problems.append(
             f"workload.tokens_per_rank = {workload.tokens_per_rank}: below one prompt of "
             f"{workload.sequence_tokens} tokens; use at least workload.sequence_tokens"
+        )
+    if scenario.routing.trace is not None and scenario.routing.kind != "trace":
+        problems.append(
+            f"routing.trace = {scenario.routing.trace}: routing.kind = '{scenario.routing.kind}' does not read it; "
+            "set routing.kind = 'trace', or remove it"
         )
     if plan.expert > 1 and not model.experts:
         problems.append(f"plan.expert = {plan.expert}: {model.name} has no routed experts; use 1")

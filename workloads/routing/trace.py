@@ -127,7 +127,7 @@ def check_model(trace: Trace, model: str, moe_layers: int, routed_experts: int, 
         )
 
 
-def read_trace(path: Path, about: Mapping[str, Any] | None = None) -> Trace:
+def read_trace(path: str | Path, about: Mapping[str, Any] | None = None) -> Trace:
     """Read a trace in the native format.
 
     Parameters
@@ -142,6 +142,7 @@ def read_trace(path: Path, about: Mapping[str, Any] | None = None) -> Trace:
     WorkloadError
         One line per defect, each naming the file.
     """
+    path = Path(path)
     try:
         if files.is_parquet(path):
             experts, seq_lens, text = files.read_parquet(path)
@@ -172,7 +173,7 @@ def _about(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def write_trace(trace: Trace, path: Path) -> None:
+def write_trace(trace: Trace, path: str | Path) -> None:
     """Write a trace as ``.npz`` or ``.parquet``, whole or not at all.
 
     Raises
@@ -180,6 +181,7 @@ def write_trace(trace: Trace, path: Path) -> None:
     WorkloadError
         If the name ends otherwise or the file can't be written.
     """
+    path = Path(path)
     if path.suffix not in (".npz", ".parquet"):
         raise WorkloadError(f"{path}: must end in .npz or .parquet")
     about = json.dumps({name: getattr(trace, name) for name in _ABOUT}, ensure_ascii=False)
