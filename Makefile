@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && command -v $(p)),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
-SIZES := 64,128,256,512,1024,2048
+SIZES := 64,128,...,2048
 EP := 16,32,64,128,256,320
 
 .PHONY: help demo test check bench validate docs wheel clean

@@ -259,4 +259,6 @@ def _expert_notes(resolved: Setup) -> list[str]:
         return []
     routing = resolved.scenario.routing
     redundant = redundant_experts(routing, resolved.model.experts, resolved.layout.expert)
-    return [f"routing {routing.kind}, placement {routing.placement}, {redundant} redundant experts per layer"]
+    read = {"fitted": f", mix {routing.mix}, strength {routing.strength:g}", "trace": " (strength and mix don't apply)"}
+    how = f"routing {routing.kind}{read.get(routing.kind, '')}"
+    return [f"{how}, placement {routing.placement}, {redundant} redundant experts per layer"]

@@ -24,7 +24,7 @@ Examples:
   epsim scenarios
   epsim run dsv3-decode-cloudmatrix384
   epsim run dsv3-train-h800 --set cluster.chips=1024 --set fidelity=des
-  epsim sweep dsv3-train-h800 --over cluster.chips=256,512,1024,2048
+  epsim sweep dsv3-scaling-h800 --over cluster.chips=256,512,...,2048
   epsim compare dsv3-decode-cloudmatrix384 dsv3-decode-h800
 """
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     epilog="""
 \b
 Examples:
-  epsim sweep dsv3-train-h800 --over cluster.chips=256,512,1024,2048
+  epsim sweep dsv3-scaling-h800 --over cluster.chips=256,512,...,2048
   epsim sweep dsv3-decode-h800 --over plan.expert=32,64 --over workload.batch_per_rank=32,128
   epsim sweep dsv3-decode-h800 dsv3-decode-910b --over plan.expert=32,64,128,256
 """
 )
 @click.argument("scenarios", nargs=-1, required=True)
-@click.option("--over", multiple=True, required=True, metavar="KEY=V1,V2,...", help="Values to sweep; repeatable.")
+@click.option("--over", multiple=True, required=True, metavar="KEY=V1,V2,...", help="Values to sweep, 64,128,...,2048 is filled in; repeatable.")
 @settings
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; default: one per core.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the results; default out/sweep-NAME.")

@@ -1,6 +1,7 @@
 """Many runs of varied scenarios, in parallel: one row per point, infeasible points with their reason."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from simulator.errors import USER_ERRORS, UserError
 from simulator.result import Result
 from simulator.run import run
-from simulator.scenario_file import apply_override, load_scenario
+from simulator.scenario_file import load_scenario
 
 MAX_POINTS = 20_000
 Point = tuple[tuple[str, str], ...]
@@ -32,13 +33,40 @@ def parse_over(options: Sequence[str]) -> list[tuple[str, list[str]]]:
         elif key.strip() in axes:
             problems.append(f"--over {option}: {key.strip()} is swept twice; give all its values in one --over")
         else:
-            axes[key.strip()] = list(dict.fromkeys(values))
+            axes[key.strip()] = list(dict.fromkeys(_filled_in(values, option)))
             points *= len(axes[key.strip()])
     if points > MAX_POINTS:
         problems.append(f"--over: {points} points; sweep at most {MAX_POINTS} at once")
     if problems:
         raise UserError(*problems)
     return list(axes.items())
+
+
+def _filled_in(values: Sequence[str], option: str) -> list[str]:
+    """Replace `a, b, ..., z` by the series that a and b begin: geometric where that reaches z, else arithmetic.
+
+    Raises
+    ------
+    UserError
+        If neither does.
+    """
+    if "..." not in values:
+        return list(values)
+    at = values.index("...")
+    try:
+        first, second, last = (int(values[place]) for place in (at - 2, at - 1, at + 1))
+        if at < 2 or not 0 < first < second < last:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise UserError(f"--over {option}: '...' stands between two rising whole numbers and a last one") from None
+    ratio, step = second // first, second - first
+    if ratio * first == second and round(math.log(last / second, ratio), 9).is_integer():
+        between = [second * ratio**n for n in range(1, round(math.log(last / second, ratio)))]
+    elif (last - second) % step == 0 and (last - second) // step <= MAX_POINTS:
+        between = list(range(second + step, last, step))
+    else:
+        raise UserError(f"--over {option}: {first}, {second}, ... does not reach {last}; write the values out")
+    return [*values[:at], *map(str, between), *_filled_in(values[at + 1 :], option)]
 
 
 def grid(axes: Sequence[tuple[str, Sequence[str]]]) -> list[Point]:
@@ -70,7 +98,7 @@ def run_points(
     """
     points = grid(axes)
     for scenario in scenarios:
-        _check_keys(scenario, overrides, axes)
+        _check_values(scenario, overrides, axes)
     tasks = [(scenario, tuple(overrides), point) for scenario in scenarios for point in points]
     if jobs == 1 or len(tasks) == 1:
         return map(_row, tasks)
@@ -81,18 +109,11 @@ def run_points(
     return rows
 
 
-def _check_keys(scenario: str, overrides: Sequence[str], axes: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Refuse a misspelled key once, at the start, instead of in every row."""
-    known = load_scenario(scenario, overrides).model_dump()
-    for key, _ in axes:
-        place: Any = known
-        for step in key.split("."):
-            if not isinstance(place, dict) or step not in place:
-                table: dict[str, Any] = {}
-                apply_override(table, f"{key}=0")
-                load_scenario(scenario, [*overrides, f"{key}=0"])
-                break
-            place = place[step]
+def _check_values(scenario: str, overrides: Sequence[str], axes: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Refuse a misspelled key or a value of the wrong type once, at the start, instead of in every row."""
+    for key, values in axes:
+        for value in values:
+            load_scenario(scenario, [*overrides, f"{key}={value}"])
 
 
 def _row(task: tuple[str, tuple[str, ...], Point]) -> dict[str, Any]:

@@ -86,3 +86,23 @@ def test_the_flat_row_names_the_fullest_rank_class(small: Callable[..., Scenario
     assert row["memory_bytes"] == max(use.total_bytes for use in result.memory)
     assert row["memory_share"] == pytest.approx(row["memory_bytes"] / (80 * 2**30))
     assert row["bottleneck"] in result.breakdown_s
+
+
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("64,128,...,2048", ["64", "128", "256", "512", "1024", "2048"]),
+        ("1,2,...,4", ["1", "2", "4"]),
+        ("8,16,...,40", ["8", "16", "24", "32", "40"]),
+        ("3,9,...,81,100", ["3", "9", "27", "81", "100"]),
+        ("1,2,...,3", ["1", "2", "3"]),
+    ],
+)
+def test_dots_are_filled_in(written: str, values: list[str]) -> None:
+    assert parse_over([f"a.b={written}"]) == [("a.b", values)]
+
+
+@pytest.mark.parametrize("written", ["64,...,100", "64,96,...,100", "...,4", "4,2,...,1", "a,b,...,c", "1,2,..."])
+def test_dots_that_lead_nowhere_are_refused(written: str) -> None:
+    with pytest.raises(UserError, match=r"--over a\.b="):
+        parse_over([f"a.b={written}"])

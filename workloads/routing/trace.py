@@ -75,6 +75,8 @@ class Trace:
 
 def _defects(trace: Trace) -> list[str]:
     ids, lens = trace.experts, trace.seq_lens
+    if not (isinstance(ids, np.ndarray) and isinstance(lens, np.ndarray)):
+        return [f"experts {type(ids).__name__}, seq_lens {type(lens).__name__}: must both be numpy arrays"]
     found = [
         f"{name}: {array.dtype}: must be native-endian integers"
         for name, array in (("experts", ids), ("seq_lens", lens))
