@@ -34,7 +34,8 @@ def catalog(kind: str | None, name: str | None, as_json: bool, csv_path: str | N
     elif name is None:
         rows = [_row(kind, entry) for entry in _entries(kind)]
     else:
-        rows = _explain(_find(kind, name))
+        entry = _find(kind, name)
+        rows = _explain(entry) + (_computed(entry) if kind == "models" else [])
     if csv_path:
         write_csv(rows, csv_path)
     if as_json:
@@ -131,6 +132,20 @@ def _explain(entry: "BaseModel", prefix: str = "") -> list[dict[str, Any]]:
         elif value not in (None, "", ()):
             rows.append({"key": f"{prefix}{key}", "value": ", ".join(value) if isinstance(value, tuple) else value})
     return rows
+
+
+def _computed(model: Any) -> list[dict[str, Any]]:
+    """What follows from a model's dimensions."""
+    from workloads.models import parameters
+    from workloads.operators import kv_bytes_per_token
+
+    counts = parameters(model)
+    return [
+        {"key": "computed.total_params", "value": float(counts.total)},
+        {"key": "computed.active_params", "value": float(counts.active)},
+        {"key": "computed.mtp_params", "value": float(counts.mtp)},
+        {"key": "computed.bf16_kv_per_token_bytes", "value": kv_bytes_per_token(model, 2.0)},
+    ]
 
 
 def _readable(row: dict[str, Any]) -> dict[str, str]:

@@ -22,7 +22,13 @@ Examples:
 """
 )
 @click.argument("scenarios", nargs=-1, required=True)
-@click.option("--over", multiple=True, required=True, metavar="KEY=V1,V2,...", help="Values to sweep, 64,128,...,2048 is filled in; repeatable.")
+@click.option(
+    "--over",
+    multiple=True,
+    required=True,
+    metavar="KEY=V1,V2,...",
+    help="Values to sweep, 64,128,...,2048 is filled in; repeatable.",
+)
 @settings
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; default: one per core.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the results; default out/sweep-NAME.")
