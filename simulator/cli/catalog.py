@@ -135,7 +135,7 @@ def _explain(entry: "BaseModel", prefix: str = "") -> list[dict[str, Any]]:
 
 
 def _computed(model: Any) -> list[dict[str, Any]]:
-    """What follows from a model's dimensions."""
+    """Return what follows from a model's dimensions."""
     from workloads.models import parameters
     from workloads.operators import kv_bytes_per_token
 
@@ -144,7 +144,7 @@ def _computed(model: Any) -> list[dict[str, Any]]:
         {"key": "computed.total_params", "value": float(counts.total)},
         {"key": "computed.active_params", "value": float(counts.active)},
         {"key": "computed.mtp_params", "value": float(counts.mtp)},
-        {"key": "computed.bf16_kv_per_token_bytes", "value": kv_bytes_per_token(model, 2.0)},
+        {"key": "computed.bf16_kv_bytes_per_token", "value": round(kv_bytes_per_token(model, 2.0))},
     ]
 
 

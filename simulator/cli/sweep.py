@@ -27,7 +27,7 @@ Examples:
     multiple=True,
     required=True,
     metavar="KEY=V1,V2,...",
-    help="Values to sweep, 64,128,...,2048 is filled in; repeatable.",
+    help="Values; 64,128,...,2048 is filled in. Repeatable.",
 )
 @settings
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes; default: one per core.")
