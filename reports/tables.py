@@ -71,7 +71,7 @@ def _headline(result: Result) -> list[tuple[str, str]]:
         ("per chip", units.tokens_per_s(result.tokens_per_s_per_chip)),
         (step, units.seconds(result.step_s)),
         (f"tokens per {step}", units.tokens(result.tokens_per_step)),
-        ("MFU", units.percent(result.mfu)),
+        ("MFU of BF16 peak", units.percent(result.mfu)),
     ]
     if result.ttft_s is not None:
         rows.append(("TTFT", units.seconds(result.ttft_s)))

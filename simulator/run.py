@@ -22,6 +22,10 @@ from simulator.scenario_file import digest
 from workloads.operators import BYTES, kv_bytes_per_sequence, model_flop_per_token
 
 Floats = NDArray[np.float64]
+MFU_CONVENTION = (
+    "MFU is over the dense BF16 peak whatever the GEMM format, causal attention counted, recomputation not; "
+    "eight- and four-bit GEMMs may pass 100 %"
+)
 Evaluator = Callable[[Program], tuple[Floats, Floats]]
 
 
@@ -128,7 +132,7 @@ def _result(
         usd_per_hour=spent.usd_per_hour,
         usd_per_million_tokens=spent.usd_per_hour / 3600 / rate * 1e6 if spent.usd_per_hour else None,
         sources=_sources(resolved),
-        assumptions=(*notes, *spent.assumptions),
+        assumptions=(*notes, MFU_CONVENTION, *spent.assumptions),
         warnings=(*_warnings(resolved), *warnings),
     )
 
@@ -236,10 +240,7 @@ def _sources(resolved: Setup) -> tuple[Source, ...]:
 
 def _training_notes(step: TrainingStep) -> list[str]:
     placed = step.setup.layout
-    notes = [
-        "TP, EP and DP collectives are exposed; only DualPipe hides dispatch and combine",
-        "MFU counts causal attention, no recomputation, and the dense BF16 peak",
-    ]
+    notes = ["TP, EP and DP collectives are exposed; only DualPipe hides dispatch and combine"]
     if step.replicas == MAX_REPLICAS < placed.expert_groups:
         notes.append(f"{MAX_REPLICAS} of {placed.expert_groups} EP groups per stage are simulated one by one")
     return notes + _expert_notes(step.setup)
