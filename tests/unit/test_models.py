@@ -27,6 +27,7 @@ EXCEPTIONS = {
     ("gpt-oss-20b", "active"): ONE_EMBEDDING,
     ("gpt-oss-120b", "active"): ONE_EMBEDDING,
     ("pangu-ultra-moe", "active"): ONE_EMBEDDING,
+    ("minicpm-moe-8x2b", "total"): ONE_EMBEDDING,
     ("glm-4.5", "active"): NO_EMBEDDING,
     ("qwen3-30b-a3b", "active"): "3.35 billion, printed as 3.3",
     ("llama-4-scout", "total"): "the published total holds the vision tower",
