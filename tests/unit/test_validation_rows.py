@@ -30,13 +30,27 @@ def cells(area: str = "training", **row: str) -> Cells:
         ("GPT OSS 120B", "gpt-oss-120b"),
         ("Mixtral 8x22B BF16", "mixtral-8x22b"),
         ("kimi-k2 W8A8", "kimi-k2"),
+        ("Qwen 7B", "qwen-7b"),
+        ("qwen1.5-7b", "qwen1.5-7b"),
+        ("Qwen3-8B BF16", "qwen3-8b"),
+        ("Aquila2 34B", "aquila2-34b"),
+        ("Bloom 7B1", "bloom-7b1"),
+        ("codellama-34b(16p)", "codellama-34b"),
+        ("glm3_6b_32k", "chatglm3-6b"),
+        ("gpt2_13b", "gpt2-13b"),
+        ("deepseek-33b", "deepseek-coder-33b"),
+        ("MiniCPM 8x2B", "minicpm-moe-8x2b"),
+        ("GPT 3.6B", "megatron-3.6b"),
+        ("Turing-NLG 530B", "megatron-530b"),
     ],
 )
 def test_model_names_match_leniently(written: str, model: str) -> None:
     assert find_model(cells(model=written)).id == model
 
 
-@pytest.mark.parametrize("written", ["Aquila 7B", "GPT 3.6B", "DeepSeek-V3 37B", "DeepSeek-V2 60B", "Kimi-K9", ""])
+@pytest.mark.parametrize(
+    "written", ["Aquila 9B", "GPT 177B", "Qwen 72B", "DeepSeek-V3 37B", "DeepSeek-V2 60B", "Kimi-K9", ""]
+)
 def test_another_model_is_never_taken_for_a_known_one(written: str) -> None:
     with pytest.raises(RowError, match="model"):
         find_model(cells(model=written))
