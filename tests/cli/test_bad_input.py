@@ -47,11 +47,6 @@ SETTINGS: list[tuple[str, str, list[str]]] = [
     ("training", "seed=1.5", ["seed", "1.5"]),
     ("training", "fidelity=exact", ["fidelity", "exact", "analytic"]),
     ("training", "plan.schedule=zigzag", ["plan.schedule", "zigzag", "1f1b"]),
-    ("training", "plan.schedule=interleaved", ["plan.virtual_stages = 1", "use 2 or more"]),
-    ("training", "plan.virtual_stages=2", ["plan.virtual_stages = 2", "'1f1b'", "'interleaved'"]),
-    ("training", "plan.virtual_stages=0", ["plan.virtual_stages", "0"]),
-    ("training", "plan.virtual_stages=1000000", ["plan.virtual_stages"]),
-    ("decode", "plan.virtual_stages=2", ["plan.virtual_stages = 2"]),
     ("training", "model.name=deepsek-v3", ["deepsek-v3", "did you mean 'deepseek-v3'"]),
     ("training", "cluster.name=cloudmatrx384", ["cloudmatrx384", "did you mean 'cloudmatrix384'"]),
     ("training", "model.name=/", ["/"]),
@@ -108,9 +103,6 @@ def test_a_bad_value_is_named_with_its_remedy(
 TRACE = ["--set", "routing.kind=trace", "--set"]
 
 
-INTERLEAVED = ["plan.schedule=interleaved", "plan.virtual_stages=2"]
-
-
 def test_all_problems_are_told_at_once(epsim: Command, small_file: Files, tmp_path: Path) -> None:
     path = small_file("training", extra='sed = 1\nfidelity = "exact"\n')
     said = refused(epsim, tmp_path, "run", path, "--set", "plan.tensor=-1", "--set", "plan.exprt=4", lines=4)
@@ -123,14 +115,6 @@ def test_all_problems_are_told_at_once(epsim: Command, small_file: Files, tmp_pa
     [
         ("training", ["plan.tensor=3"], ["TP 3", "plan.tensor = 3"]),
         ("training", ["plan.tensor=1000000000000"], ["TP 1000000000000", "plan.tensor = 1000000000000"]),
-        ("training", ["plan.pipeline=1", "plan.schedule=interleaved"], ["virtual_stages = 1", "plan.pipeline = 1"]),
-        ("training", [*INTERLEAVED, "plan.virtual_stages=3"], ["plan.virtual_stages = 3: with PP 2"]),
-        (
-            "training",
-            [*INTERLEAVED, "plan.virtual_stages=4", "plan.tensor=3"],
-            ["TP 3", "plan.tensor = 3", "virtual_stages = 4"],
-        ),
-        ("training", [*INTERLEAVED, "workload.global_batch_sequences=24"], ["3 micro-batches are not a multiple of 2"]),
         ("training", ["plan.pipeline=8"], ["plan.expert = 8", "plan.pipeline = 8"]),
         ("training", ["model.name=deepsek-v3", "cluster.name=h800clustr"], ["deepseek-v3", "h800-cluster"]),
         ("prefill", ["plan.pipeline=2", "workload.tokens_per_rank=100"], ["plan.pipeline", "tokens_per_rank"]),
