@@ -36,6 +36,7 @@ AXIS_LABELS = {
     "plan.expert": "EP size [ranks]",
     "plan.tensor": "TP size [ranks]",
     "plan.pipeline": "PP size [stages]",
+    "plan.virtual_stages": "virtual stages per rank",
     "workload.batch_per_rank": "sequences per rank",
     "workload.sequence_tokens": "tokens per sequence",
 }

@@ -28,7 +28,10 @@ class Layout:
     micro_batches
         Micro-batches per step and DP replica (1 outside training).
     stage_layers
-        ``[pipeline]`` transformer layers on each stage.
+        ``[pipeline * virtual_stages]`` transformer layers of each model part; rank r of the pipeline holds parts r,
+        r + pipeline, and so on.
+    virtual_stages
+        Parts per rank.
     """
 
     tensor: int
@@ -37,6 +40,7 @@ class Layout:
     expert: int
     micro_batches: int
     stage_layers: tuple[int, ...]
+    virtual_stages: int = 1
 
     @property
     def ranks(self) -> int:
@@ -52,6 +56,15 @@ class Layout:
     def expert_groups(self) -> int:
         """EP groups on one stage: replicas of its experts."""
         return self.stage_ranks // self.expert
+
+    def parts_of(self, stage: int) -> range:
+        """Return the model parts that a rank of a stage holds."""
+        return range(stage, self.pipeline * self.virtual_stages, self.pipeline)
+
+    def layers_of(self, part: int) -> range:
+        """Return the transformer layers of a model part, numbered over the model."""
+        first = sum(self.stage_layers[:part])
+        return range(first, first + self.stage_layers[part])
 
     def _grid(self) -> NDArray[np.int32]:
         return np.arange(self.ranks, dtype=np.int32).reshape(self.pipeline, self.data, self.tensor)
@@ -74,8 +87,13 @@ class Layout:
         return grid.transpose(0, 2, 1).reshape(-1, self.expert_groups)
 
     def stage_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the senders and receivers of forward activations, one pair per rank and stage boundary."""
+        """Return the senders and receivers of forward activations, one pair per rank and stage boundary.
+
+        With virtual stages the last stage hands over to the first, too.
+        """
         grid = self._grid()
+        if self.virtual_stages > 1:
+            return grid.ravel(), np.roll(grid, -1, axis=0).ravel()
         return grid[:-1].ravel(), grid[1:].ravel()
 
 
@@ -113,7 +131,14 @@ def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple
 
 
 def tile_problems(
-    ranks: int, tensor: int, pipeline: int, expert: int, data: int | None, layers: int, heads: int
+    ranks: int,
+    tensor: int,
+    pipeline: int,
+    expert: int,
+    data: int | None,
+    layers: int,
+    heads: int,
+    virtual_stages: int = 1,
 ) -> Iterator[str]:
     """Yield one line per way in which the plan fails to tile the ranks or the model."""
     if ranks % (tensor * pipeline):
@@ -136,6 +161,11 @@ def tile_problems(
         yield f"plan.tensor = {tensor}: {heads} attention heads do not divide by it; use {_divisor_near(heads, tensor)}"
     if layers < pipeline:
         yield f"plan.pipeline = {pipeline}: the model has only {layers} layers; use at most {layers} stages"
+    elif layers < pipeline * virtual_stages:
+        yield (
+            f"plan.virtual_stages = {virtual_stages}: with PP {pipeline} the model's {layers} layers would split into "
+            f"{pipeline * virtual_stages} parts; use at most {layers // pipeline}"
+        )
 
 
 def _divisor_near(number: int, wanted: int) -> int:
@@ -166,6 +196,7 @@ def layout(
     global_batch: int | None,
     micro_batch: int,
     stage_layers: Sequence[int] | None = None,
+    virtual_stages: int = 1,
 ) -> Layout:
     """Return the plan laid over `ranks`.
 
@@ -176,26 +207,28 @@ def layout(
     global_batch
         Sequences per training step; None outside training, where there is one micro-batch.
     stage_layers
-        Layers on each stage; None to split them evenly.
+        Layers of each model part; None to split them evenly.
+    virtual_stages
+        Model parts per rank.
 
     Raises
     ------
     UserError
         With every failed check at once.
     """
-    layers = len(layer_costs)
-    problems = list(tile_problems(ranks, tensor, pipeline, expert, data, layers, heads))
+    layers, parts = len(layer_costs), pipeline * virtual_stages
+    problems = list(tile_problems(ranks, tensor, pipeline, expert, data, layers, heads, virtual_stages))
     if stage_layers is not None and (
-        len(stage_layers) != pipeline or sum(stage_layers) != layers or min(stage_layers) < 1
+        len(stage_layers) != parts or sum(stage_layers) != layers or min(stage_layers) < 1
     ):
         problems.append(
-            f"plan.layers_per_stage = {list(stage_layers)}: must be {pipeline} positive numbers that add up to "
+            f"plan.layers_per_stage = {list(stage_layers)}: must be {parts} positive numbers that add up to "
             f"{layers} layers; correct it, or leave it out to split evenly"
         )
     replicas = ranks // (tensor * pipeline)
     if global_batch is not None and not problems:
         problems += batch_problems(global_batch, replicas, micro_batch)
-        chunks = global_batch // (replicas * micro_batch) * pipeline
+        chunks = global_batch // (replicas * micro_batch) * parts
         if chunks > MAX_CHUNKS:
             problems.append(
                 f"workload.global_batch_sequences = {global_batch}: {chunks} chunks of micro-batches and stages, "
@@ -210,5 +243,6 @@ def layout(
         pipeline,
         expert,
         micro_batches,
-        tuple(stage_layers or split_layers(layer_costs, head_cost, pipeline)),
+        tuple(stage_layers or split_layers(layer_costs, head_cost, parts)),
+        virtual_stages,
     )

@@ -156,6 +156,8 @@ def _plan(resolved: Setup) -> dict[str, int | str]:
             "ZeRO": plan.zero,
             "recompute": plan.recompute,
         }
+        if placed.virtual_stages > 1:
+            sizes["virtual stages"] = placed.virtual_stages
     else:
         sizes |= {"overlap": plan.overlap, "mode": resolved.mode}
     return sizes

@@ -72,11 +72,18 @@ class Plan(Section):
     pipeline: int = Field(default=1, ge=1, description="PP: pipeline stages (training)")
     expert: int = Field(default=1, ge=1, description="EP: ranks that share the routed experts")
     layers_per_stage: tuple[int, ...] | None = Field(
-        default=None, strict=False, description="training: transformer layers on each stage; default: split evenly"
+        default=None,
+        strict=False,
+        description="training: transformer layers on each stage (each virtual stage); default: split evenly",
     )
     data: int | None = Field(default=None, ge=1, description="DP: replicas; default: ranks / (TP x PP)")
     micro_batch_sequences: int = Field(default=1, ge=1, description="training: sequences per micro-batch")
-    schedule: Literal["1f1b", "gpipe", "dualpipe"] = Field(default="1f1b", description="pipeline schedule (training)")
+    schedule: Literal["1f1b", "interleaved", "gpipe", "dualpipe"] = Field(
+        default="1f1b", description="pipeline schedule (training)"
+    )
+    virtual_stages: int = Field(
+        default=1, ge=1, le=1_000, description="parts of the model on each rank, with schedule 'interleaved'"
+    )
     zero: Literal[0, 1] = Field(default=1, description="ZeRO stage: 1 shards optimizer state over DP")
     recompute: Literal["none", "light", "selective", "full"] = Field(
         default="none",

@@ -43,6 +43,12 @@ def stage_parameters(
     return own / tensor, experts
 
 
+def part_parameters(model: ModelSpec, counts: Parameters, layout: Layout, part: int) -> tuple[float, float]:
+    """Return `stage_parameters` of one of the model parts that a layout makes."""
+    last = len(layout.stage_layers) - 1
+    return stage_parameters(model, counts, layout.layers_of(part), part == 0, part == last, layout.tensor)
+
+
 def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dtype: str, imbalance: float) -> float:
     """Return the bytes that one layer keeps per token for its backward pass, with flash attention.
 
@@ -80,15 +86,18 @@ def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dt
 
 
 def in_flight(schedule: str, stage: int, layout: Layout) -> int:
-    """Return the most micro-batches whose activations one rank of a stage holds at once.
+    """Return the most micro-batches, or chunks of one with virtual stages, whose activations a rank holds at once.
 
     GPipe holds all; 1F1B one per stage that follows, itself included; DualPipe one more than there are stages
-    (arXiv:2412.19437 Table 2).
+    (arXiv:2412.19437 Table 2); interleaved 1F1B its warm-up and one more (arXiv:2104.04473 Fig. 4).
     """
     if schedule == "gpipe":
         return layout.micro_batches
     if schedule == "dualpipe":
         return min(layout.pipeline + 1, layout.micro_batches)
+    if schedule == "interleaved":
+        warm_up = (layout.pipeline - stage - 1) * 2 + (layout.virtual_stages - 1) * layout.pipeline
+        return min(warm_up + 1, layout.virtual_stages * layout.micro_batches)
     return min(layout.pipeline - stage, layout.micro_batches)
 
 
@@ -116,19 +125,18 @@ def training_memory(
         See `activation_bytes_per_token`.
     """
     uses = []
-    bounds = [sum(layout.stage_layers[:stage]) for stage in range(layout.pipeline + 1)]
+    last = len(layout.stage_layers) - 1
     for stage in range(layout.pipeline):
-        held = [stage, layout.pipeline - 1 - stage] if schedule == "dualpipe" and layout.pipeline > 1 else [stage]
+        held = [*layout.parts_of(stage)]
+        if schedule == "dualpipe" and layout.pipeline > 1:
+            held.append(last - stage)
         own = experts = kept = 0.0
         for part in held:
-            layers = range(bounds[part], bounds[part + 1])
-            more, routed = stage_parameters(
-                model, counts, layers, part == 0, part == layout.pipeline - 1, layout.tensor
-            )
+            more, routed = part_parameters(model, counts, layout, part)
             own, experts = own + more, experts + routed / layout.expert
             kept += sum(
                 activation_bytes_per_token(model, layer < model.dense_layers, recompute, dtype, imbalance)
-                for layer in layers
+                for layer in layout.layers_of(part)
             )
         kept /= len(held)
         shard = layout.data if zero else 1
@@ -140,7 +148,7 @@ def training_memory(
             "optimizer": OPTIMIZER_BYTES * (own / shard + experts / expert_shard),
             "activations": kept * tokens / layout.tensor * in_flight(schedule, stage, layout),
             "recomputed layer": working * tokens / layout.tensor,
-            "logits": tokens * model.vocab / layout.tensor * 4.0 * (layout.pipeline - 1 in held),
+            "logits": tokens * model.vocab / layout.tensor * 4.0 * (last in held),
             "reserve": RESERVE_BYTES,
         }
         uses.append(

@@ -31,7 +31,7 @@ def layer_blocks(model: ModelSpec, times: LayerTimes) -> Floats:
 
 
 def stage_sums(blocks: Floats, stage_layers: tuple[int, ...]) -> Floats:
-    """Return the time of each stage's layers with nothing hidden, ``[stages, batches, len(PARTS)]`` [s]."""
+    """Return the time of each (virtual) stage's layers with nothing hidden, ``[stages, batches, len(PARTS)]`` [s]."""
     bounds = np.concatenate([[0], np.cumsum(stage_layers)[:-1]])
     return np.add.reduceat(blocks.sum(axis=0), bounds, axis=1).transpose(1, 0, 2)
 

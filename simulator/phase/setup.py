@@ -1,5 +1,6 @@
 """What every phase starts from: the model as run, its layout, its formats, and how experts exchange tokens."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths
@@ -7,7 +8,7 @@ from simulator.errors import USER_ERRORS, UserError
 from simulator.phase.machine import Machine, machine
 from simulator.phase.routed import Routed, route
 from simulator.plan import Layout, layout
-from simulator.scenario import Scenario
+from simulator.scenario import Plan, Scenario
 from workloads.models import load_model, parameters
 from workloads.models.counts import Parameters
 from workloads.models.specs import ModelSpec
@@ -82,6 +83,7 @@ def setup(scenario: Scenario) -> Setup:
         scenario.workload.global_batch_sequences if training else None,
         plan.micro_batch_sequences,
         plan.layers_per_stage,
+        plan.virtual_stages,
     )
     mode = _mode(scenario)
     several = model.experts is not None and placed.expert > 1
@@ -150,6 +152,22 @@ def _mode(scenario: Scenario) -> Mode:
     return "low-latency" if scenario.workload.phase == "decode" else "normal"
 
 
+def _schedule_problems(plan: Plan) -> Iterator[str]:
+    if plan.schedule == "interleaved":
+        if plan.virtual_stages == 1:
+            yield (
+                "plan.virtual_stages = 1: schedule 'interleaved' needs several parts of the model on each rank; use 2 "
+                "or more, or schedule '1f1b'"
+            )
+        if plan.pipeline == 1:
+            yield "plan.pipeline = 1: schedule 'interleaved' needs several stages; use 2 or more, or schedule '1f1b'"
+    elif plan.virtual_stages > 1:
+        yield (
+            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has one part per rank; use 1, or "
+            "schedule 'interleaved'"
+        )
+
+
 def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
     needs = {"training": "global_batch_sequences", "prefill": "tokens_per_rank", "decode": "batch_per_rank"}
     workload, plan, problems = scenario.workload, scenario.plan, []
@@ -161,6 +179,7 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             problems.append(f"workload.{key}: only phase '{phase}' has it; remove it, or change the phase")
     if workload.phase != "training" and plan.pipeline > 1:
         problems.append(f"plan.pipeline = {plan.pipeline}: {workload.phase} runs without pipeline stages; use 1")
+    problems += _schedule_problems(plan)
     if workload.phase == "prefill" and workload.tokens_per_rank and workload.tokens_per_rank < workload.sequence_tokens:
         problems.append(
             f"workload.tokens_per_rank = {workload.tokens_per_rank}: below one prompt of "

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.collectives import collective, transfer
-from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, stage_parameters
+from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import ACTIVATION_BYTES, LayerTimes, Share, layer_times, operator_parts
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
 from simulator.program import PART_INDEX, Program, merged, part
 from simulator.result import PARTS
-from simulator.schedules import SCHEDULES, STREAMS_PER_STAGE, pipeline_program
+from simulator.schedules import STREAMS_PER_STAGE, pipeline_program, rank_orders
 from workloads.operators import (
     Phase,
     attention_core,
@@ -41,7 +41,7 @@ class TrainingStep:
     Parameters
     ----------
     times
-        Per kind of chunk, ``[replicas, stages, micro_batches, len(PARTS)]`` [s].
+        Per kind of chunk, ``[replicas, virtual stages, micro_batches, len(PARTS)]`` [s].
     gradients, optimizer
         ``[stages, len(PARTS)]`` gradient reduction and weight gather, and optimizer, after the last backward [s].
     hop_s
@@ -68,7 +68,7 @@ class TrainingStep:
         Streams are numbered replica by replica, see `pipeline_program`.
         """
         scenario, placed = self.setup.scenario, self.setup.layout
-        orders = SCHEDULES[scenario.plan.schedule](placed.pipeline, placed.micro_batches)
+        orders = rank_orders(scenario.plan.schedule, placed.pipeline, placed.micro_batches, placed.virtual_stages)
         pipelines = [
             pipeline_program(orders, {kind: rows[replica] for kind, rows in self.times.items()}, self.hop_s)
             for replica in range(self.replicas)
@@ -136,7 +136,7 @@ def _per_micro_batch(rows: Floats, replicas: int, micro_batches: int, drawn: tup
 
 
 def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, Floats]:
-    """Forward, backward and the halves that the schedule uses, ``[stages, draws, len(PARTS)]``."""
+    """Forward, backward and the halves that the schedule uses, ``[virtual stages, draws, len(PARTS)]``."""
     model, placed, plan = resolved.model, resolved.layout, resolved.scenario.plan
 
     def priced(core_share: float) -> dict[str, tuple[Share, LayerTimes]]:
@@ -192,9 +192,9 @@ def _attention_core(resolved: Setup, share: Share) -> Floats:
 
 
 def _ends(resolved: Setup, share: Share, times: LayerTimes) -> Floats:
-    """Embedding on the first stage, LM head, loss and MTP modules on the last, ``[stages, 1, len(PARTS)]``."""
+    """Embedding on the first part, LM head, loss and MTP modules on the last, ``[virtual stages, 1, len(PARTS)]``."""
     model, placed, target = resolved.model, resolved.layout, resolved.machine
-    rows = np.zeros((placed.pipeline, 1, len(PARTS)))
+    rows = np.zeros((len(placed.stage_layers), 1, len(PARTS)))
     local = share.tokens / placed.tensor
     rows[0, 0] += operator_parts(embedding_operators(model, local, share.phase), target)
     head = operator_parts(head_operators(model, share.tokens, share.phase, placed.tensor), target)
@@ -218,15 +218,8 @@ def _hop(resolved: Setup, tokens: float) -> float:
 def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
     """Parameters of one rank of a stage: outside the routed experts, and of its routed experts."""
     placed = resolved.layout
-    first = sum(placed.stage_layers[:stage])
-    own, experts = stage_parameters(
-        resolved.model,
-        resolved.counts,
-        range(first, first + placed.stage_layers[stage]),
-        stage == 0,
-        stage == placed.pipeline - 1,
-        placed.tensor,
-    )
+    held = [part_parameters(resolved.model, resolved.counts, placed, index) for index in placed.parts_of(stage)]
+    own, experts = (sum(column) for column in zip(*held, strict=True))
     return own, experts / placed.expert
 
 

@@ -14,8 +14,7 @@ from workloads.models.specs import ModelSpec
 from workloads.operators import model_flop_per_token
 
 LEVELS = ("none", "light", "selective", "full")  # of recomputation, by how much is computed again
-ONE = {"vpp": "interleaved pipeline chunks", "cp": "context parallelism"}
-SCHEDULES = {"none": "1f1b", "1f1b": "1f1b", "gpipe": "gpipe", "dualpipe": "dualpipe"}
+SCHEDULES = {"none": "1f1b", "1f1b": "1f1b", "interleaved": "interleaved", "gpipe": "gpipe", "dualpipe": "dualpipe"}
 ZERO = {"0": 0, "1": 1, "optimizer-parallel": 1}
 Metric = tuple[str, Callable[[Result, ModelSpec, Scenario], float]]
 
@@ -89,9 +88,8 @@ def _check_supported(cells: Cells) -> None:
     schedule = cells.stated("schedule")
     if schedule and schedule not in SCHEDULES:
         raise RowError(f"not supported yet: schedule '{shorten(schedule)}'")
-    for column, what in ONE.items():
-        if cells.whole(column) > 1:
-            raise RowError(f"not supported yet: {what} ({column} = {cells.stated(column)})")
+    if cells.whole("cp") > 1:
+        raise RowError(f"not supported yet: context parallelism (cp = {cells.stated('cp')})")
     if cells.text("zero") not in ZERO:
         raise RowError(f"not supported yet: ZeRO '{shorten(cells.stated('zero'))}'")
 
@@ -113,9 +111,21 @@ def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
         "expert": expert,
         "data": cells.whole("dp") if cells.stated("dp") else None,
         "micro_batch_sequences": cells.whole("micro_batch_norm"),
-        "schedule": SCHEDULES[cells.text("schedule")],
+        **_schedule(cells),
         "zero": ZERO[cells.text("zero")],
     }
+
+
+def _schedule(cells: Cells) -> dict[str, Any]:
+    """Return schedule and parts per rank; 1F1B over several parts is the interleaved one."""
+    if cells.stated("schedule") == "interleaved" and not cells.stated("vpp"):
+        raise RowError("missing: vpp")
+    schedule, parts = SCHEDULES[cells.text("schedule")], cells.at_least_one("vpp")
+    if schedule == "1f1b" and parts > 1:
+        schedule = "interleaved"
+        if "schedule" in cells.used:
+            cells.resolve("schedule", schedule)
+    return {"schedule": schedule, "virtual_stages": parts}
 
 
 def _routing(cells: Cells) -> dict[str, str]:

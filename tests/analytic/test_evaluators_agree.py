@@ -10,7 +10,9 @@ from simulator.scenario import Scenario
 
 Small = Callable[..., Scenario]
 CLUSTERS = ("h800-cluster", "ascend-910b-1024", "cloudmatrix384")
-DENSE = ("model.name=llama-3-8b", "model.dense_layers=4")
+DENSE = ("model.name=llama-3-8b",)
+SCHEDULES: dict[str, list[str]] = {name: [f"plan.schedule={name}"] for name in ("1f1b", "gpipe", "dualpipe")}
+SCHEDULES["interleaved"] = ["plan.schedule=interleaved", "plan.virtual_stages=2", "model.layers=8"]
 
 
 def agree(small: Small, phase: str, *settings: str) -> Result:
@@ -30,7 +32,15 @@ def agree(small: Small, phase: str, *settings: str) -> Result:
 @pytest.mark.parametrize("cluster", CLUSTERS)
 @pytest.mark.parametrize(
     ("schedule", "recompute"),
-    [("1f1b", "none"), ("1f1b", "full"), ("gpipe", "selective"), ("dualpipe", "light"), ("dualpipe", "full")],
+    [
+        ("1f1b", "none"),
+        ("1f1b", "full"),
+        ("gpipe", "selective"),
+        ("dualpipe", "light"),
+        ("dualpipe", "full"),
+        ("interleaved", "none"),
+        ("interleaved", "selective"),
+    ],
 )
 @pytest.mark.parametrize(
     "plan",
@@ -48,8 +58,8 @@ def test_training(small: Small, cluster: str, schedule: str, recompute: str, pla
         "training",
         f"cluster.name={cluster}",
         f"cluster.chips={chips}",
-        f"plan.schedule={schedule}",
         f"plan.recompute={recompute}",
+        *SCHEDULES[schedule],
         *(f"plan.{key}={size[key]}" for key in ("tensor", "pipeline", "expert")),
         f"workload.global_batch_sequences={size['batch']}",
         f"plan.micro_batch_sequences={size['micro']}",
@@ -67,9 +77,9 @@ def test_training_without_a_pipeline(small: Small, data: int) -> None:
     assert (estimate.breakdown_s["data_parallel"] > 0) == (data > 1)
 
 
-@pytest.mark.parametrize("schedule", ["1f1b", "gpipe", "dualpipe"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_training_a_dense_model(small: Small, schedule: str) -> None:
-    estimate = agree(small, "training", *DENSE, "plan.expert=1", "plan.tensor=2", f"plan.schedule={schedule}")
+    estimate = agree(small, "training", *DENSE, "plan.expert=1", "plan.tensor=2", *SCHEDULES[schedule])
     assert estimate.imbalance is None
     assert estimate.breakdown_s["dispatch"] == 0.0
 
@@ -77,6 +87,15 @@ def test_training_a_dense_model(small: Small, schedule: str) -> None:
 @pytest.mark.parametrize("layers", ["[2, 1, 1]", "[1, 2, 1]", "[1, 1, 2]"])
 def test_training_with_uneven_stages(small: Small, layers: str) -> None:
     agree(small, "training", "cluster.chips=24", "plan.pipeline=3", f"plan.layers_per_stage={layers}")
+
+
+@pytest.mark.parametrize("layers", ["[1, 2, 2, 3]", "[3, 1, 3, 1]"])
+def test_training_with_uneven_virtual_stages(small: Small, layers: str) -> None:
+    even, uneven = (
+        agree(small, "training", *SCHEDULES["interleaved"], f"plan.layers_per_stage={split}")
+        for split in ("[2, 2, 2, 2]", layers)
+    )
+    assert uneven.step_s != even.step_s
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

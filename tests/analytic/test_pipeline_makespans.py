@@ -14,41 +14,43 @@ from simulator.analytic.longest_path import longest_path
 from simulator.engine.execute import execute
 from simulator.errors import UserError
 from simulator.program import PART_INDEX, Program, attribute, part
-from simulator.schedules import SCHEDULES, pipeline_program
+from simulator.schedules import SCHEDULES, pipeline_program, rank_orders
 
 UNITS = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0, "FB": 3.0}
 EVALUATORS: list[Callable[[Program], tuple[np.ndarray, np.ndarray]]] = [longest_path, execute]
 
 
-def program(schedule: str, stages: int, micro_batches: int, hop_s: float = 0.0) -> Program:
+def program(schedule: str, stages: int, micro_batches: int, hop_s: float = 0.0, virtual_stages: int = 1) -> Program:
     times = {
-        kind: np.broadcast_to(part("compute", time_s), (stages, micro_batches, len(PART_INDEX)))
+        kind: np.broadcast_to(part("compute", time_s), (stages * virtual_stages, micro_batches, len(PART_INDEX)))
         for kind, time_s in UNITS.items()
     }
-    return pipeline_program(SCHEDULES[schedule](stages, micro_batches), times, hop_s)
+    return pipeline_program(rank_orders(schedule, stages, micro_batches, virtual_stages), times, hop_s)
 
 
 @pytest.mark.parametrize("evaluate", EVALUATORS)
 @pytest.mark.parametrize(
-    ("schedule", "stages", "micro_batches", "makespan", "idle"),
+    ("schedule", "stages", "virtual_stages", "micro_batches", "makespan", "idle"),
     [
-        ("1f1b", 4, 8, 33, 0.2727),
-        ("1f1b", 16, 120, 405, 45 / 405),
-        ("gpipe", 4, 8, 33, 0.2727),
-        ("gpipe", 16, 120, 405, 45 / 405),
-        ("dualpipe", 8, 20, 66, 0.0909),
-        ("dualpipe", 16, 120, 374, 14 / 374),
+        ("1f1b", 4, 1, 8, 33, 0.2727),
+        ("1f1b", 16, 1, 120, 405, 45 / 405),
+        ("gpipe", 4, 1, 8, 33, 0.2727),
+        ("gpipe", 16, 1, 120, 405, 45 / 405),
+        ("dualpipe", 8, 1, 20, 66, 0.0909),
+        ("dualpipe", 16, 1, 120, 374, 14 / 374),
+        ("interleaved", 4, 2, 8, 57, 0.1579),
     ],
 )
 def test_published_makespans(
     evaluate: Callable[[Program], tuple[np.ndarray, np.ndarray]],
     schedule: str,
     stages: int,
+    virtual_stages: int,
     micro_batches: int,
     makespan: int,
     idle: float,
 ) -> None:
-    pipeline = program(schedule, stages, micro_batches)
+    pipeline = program(schedule, stages, micro_batches, virtual_stages=virtual_stages)
     start_s, end_s = evaluate(pipeline)
     assert end_s.max() == makespan
     parts = np.mean([attribute(pipeline, start_s, end_s, stage) for stage in range(stages)], axis=0)
@@ -62,6 +64,16 @@ def test_published_makespans(
 def test_closed_form_of_one_direction(schedule: str, stages: int, micro_batches: int) -> None:
     """m (F + B) + (p - 1) (F + B), for any number of micro-batches."""
     assert longest_path(program(schedule, stages, micro_batches))[1].max() == 3 * (micro_batches + stages - 1)
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4, 8])
+@pytest.mark.parametrize("virtual_stages", [2, 3, 7])
+@pytest.mark.parametrize("groups", [1, 2, 5])
+def test_closed_form_of_interleaved(stages: int, virtual_stages: int, groups: int) -> None:
+    """(v m + p - 1) (F + B), so a share (p - 1) / (v m + p - 1) is bubble (arXiv:2104.04473 section 2.2.2)."""
+    micro_batches = groups * stages
+    makespan = longest_path(program("interleaved", stages, micro_batches, 0.0, virtual_stages))[1].max()
+    assert makespan == 3 * (virtual_stages * micro_batches + stages - 1)
 
 
 @pytest.mark.parametrize("stages", [2, 4, 6, 8, 16])

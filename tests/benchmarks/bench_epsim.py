@@ -16,7 +16,7 @@ import pytest
 from simulator.phase.setup import setup
 from simulator.phase.training import TrainingStep, training_step
 from simulator.scenario_file import load_scenario
-from simulator.schedules import SCHEDULES
+from simulator.schedules import rank_orders
 from topologies import catalogue
 from topologies.generators import build_graph
 from topologies.reduction import reduce_graph
@@ -65,8 +65,8 @@ def one_run(root: Path, fidelity: str, repeats: int, *settings: str) -> dict[str
 def operations(step: TrainingStep) -> int:
     """Chunks, transfers, gradients and optimizer steps that a step's program must have."""
     plan = step.setup.layout
-    orders = SCHEDULES[step.setup.scenario.plan.schedule](plan.pipeline, plan.micro_batches)
-    hops = 2 * (plan.pipeline - 1) * plan.micro_batches
+    orders = rank_orders(step.setup.scenario.plan.schedule, plan.pipeline, plan.micro_batches, plan.virtual_stages)
+    hops = 2 * (plan.pipeline * plan.virtual_stages - 1) * plan.micro_batches
     return step.replicas * (sum(map(len, orders)) + hops + 2 * plan.pipeline)
 
 

@@ -39,7 +39,9 @@ def cases(draw: st.DrawFn) -> tuple[str, list[str]]:
         f"seed={draw(st.integers(0, 5))}",
     ]
     if phase == "training":
-        found += ["plan.pipeline=2", f"plan.schedule={draw(st.sampled_from(('1f1b', 'gpipe', 'dualpipe')))}"]
+        schedule = draw(st.sampled_from(("1f1b", "gpipe", "dualpipe", "interleaved")))
+        virtual_stages = 2 if schedule == "interleaved" else 1
+        found += ["plan.pipeline=2", f"plan.schedule={schedule}", f"plan.virtual_stages={virtual_stages}"]
     else:
         found.append(f"plan.overlap={draw(st.sampled_from(('none', 'two-microbatch')))}")
     return phase, found
@@ -112,25 +114,47 @@ def test_the_machine_matters_where_it_should(small: Small) -> None:
 
 
 @pytest.mark.parametrize("fidelity", ["analytic", "des"])
-@pytest.mark.parametrize(("schedule", "batches"), [("1f1b", (1, 2, 3, 5, 8, 24)), ("gpipe", (1, 2, 5, 16))])
-@pytest.mark.parametrize("pipeline", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("schedule", "pipeline", "batches"),
+    [
+        *(("1f1b", pipeline, (1, 2, 3, 5, 8, 24)) for pipeline in (1, 2, 4)),
+        *(("gpipe", pipeline, (1, 2, 5, 16)) for pipeline in (1, 2, 4)),
+        *(("interleaved", pipeline, (4, 8, 16, 24)) for pipeline in (2, 4)),
+    ],
+)
 def test_more_micro_batches_never_cost_throughput(
     small: Small, schedule: str, batches: tuple[int, ...], pipeline: int, fidelity: str
 ) -> None:
     """With the work of a micro-batch fixed, filling and draining the pipeline is shared by more of them."""
+    virtual_stages = 2 if schedule == "interleaved" else 1
     rates = []
     for micro_batches in batches:
         step = [
             "routing.kind=balanced",
             f"plan.pipeline={pipeline}",
             "plan.expert=4",
+            "model.layers=8",
             f"plan.schedule={schedule}",
+            f"plan.virtual_stages={virtual_stages}",
             f"fidelity={fidelity}",
             f"workload.global_batch_sequences={micro_batches * 16 // pipeline}",
         ]
         rates.append(run(small("training", *step), allow_oom=True).tokens_per_s)
     assert np.all(np.diff(rates) >= -1e-9 * np.array(rates[1:]))
     assert rates[-1] > rates[0]
+
+
+@pytest.mark.parametrize("pipeline", [2, 4])
+def test_more_virtual_stages_leave_less_bubble(small: Small, pipeline: int) -> None:
+    """Filling and draining take as long as parts do; the waits for the stage with the LM head remain."""
+    step = ["model.name=llama-3-8b", "model.layers=32", "plan.expert=1", f"plan.pipeline={pipeline}"]
+    bubbles = []
+    for virtual_stages in (1, 2, 4):
+        schedule = "interleaved" if virtual_stages > 1 else "1f1b"
+        plan = [f"plan.schedule={schedule}", f"plan.virtual_stages={virtual_stages}"]
+        result = run(small("training", *step, *plan), allow_oom=True)
+        bubbles.append(result.breakdown_s["bubble"])
+    assert bubbles[0] > bubbles[1] > bubbles[2]
 
 
 @given(chips=st.sampled_from((16, 32, 64, 128)), seed=st.integers(0, 3))

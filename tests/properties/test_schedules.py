@@ -8,33 +8,39 @@ from hypothesis import strategies as st
 from simulator.analytic.longest_path import longest_path, longest_paths
 from simulator.engine.execute import execute
 from simulator.program import PART_INDEX, Program, attribute
-from simulator.schedules import SCHEDULES, STREAMS_PER_STAGE, pipeline_program
+from simulator.schedules import SCHEDULES, STREAMS_PER_STAGE, pipeline_program, rank_orders
 
+Case = tuple[str, int, int, int, int, float]  # schedule, stages, micro-batches, virtual stages, seed, hop
 KINDS = ("F", "B", "I", "W", "FB")
 
 
 @st.composite
-def pipelines(draw: st.DrawFn) -> tuple[str, int, int, int, float]:
-    schedule = draw(st.sampled_from(sorted(SCHEDULES)))
+def pipelines(draw: st.DrawFn) -> Case:
+    schedule = draw(st.sampled_from([*sorted(SCHEDULES), "interleaved"]))
+    seed, hop_s = draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0.0, 0.1, 2.0]))
+    if schedule == "interleaved":
+        stages, virtual_stages = draw(st.integers(2, 4)), draw(st.integers(2, 4))
+        return schedule, stages, stages * draw(st.integers(1, 3)), virtual_stages, seed, hop_s
     stages = 2 * draw(st.integers(1, 3)) if schedule == "dualpipe" else draw(st.integers(1, 6))
     micro_batches = 2 * (stages + draw(st.integers(0, 4))) if schedule == "dualpipe" else draw(st.integers(1, 12))
-    return schedule, stages, micro_batches, draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0.0, 0.1, 2.0]))
+    return schedule, stages, micro_batches, 1, seed, hop_s
 
 
-def build(case: tuple[str, int, int, int, float], grow: float = 1.0) -> Program:
-    """A pipeline whose chunks take random times, all different; one stage takes `grow` times as long."""
-    schedule, stages, micro_batches, seed, hop_s = case
+def build(case: Case, grow: float = 1.0) -> Program:
+    """A pipeline whose chunks take random times, all different; one part takes `grow` times as long."""
+    schedule, stages, micro_batches, virtual_stages, seed, hop_s = case
+    parts = stages * virtual_stages
     generator = np.random.default_rng(seed)
-    times = {kind: generator.uniform(0.1, 3.0, (stages, micro_batches, len(PART_INDEX))) for kind in KINDS}
+    times = {kind: generator.uniform(0.1, 3.0, (parts, micro_batches, len(PART_INDEX))) for kind in KINDS}
     for rows in times.values():
         rows[..., PART_INDEX["bubble"]] = 0.0
-        rows[generator.integers(stages)] *= grow
-    return pipeline_program(SCHEDULES[schedule](stages, micro_batches), times, hop_s)
+        rows[generator.integers(parts)] *= grow
+    return pipeline_program(rank_orders(schedule, stages, micro_batches, virtual_stages), times, hop_s)
 
 
 @given(pipelines())
 @settings(max_examples=60, deadline=None)
-def test_both_evaluators_give_every_operation_the_same_time(case: tuple[str, int, int, int, float]) -> None:
+def test_both_evaluators_give_every_operation_the_same_time(case: Case) -> None:
     program = build(case)
     for estimate, events in zip(longest_path(program), execute(program), strict=True):
         np.testing.assert_allclose(events, estimate, rtol=1e-12)
@@ -42,7 +48,7 @@ def test_both_evaluators_give_every_operation_the_same_time(case: tuple[str, int
 
 @given(pipelines())
 @settings(max_examples=40, deadline=None)
-def test_attribution_sums_to_the_makespan_on_every_rank(case: tuple[str, int, int, int, float]) -> None:
+def test_attribution_sums_to_the_makespan_on_every_rank(case: Case) -> None:
     program = build(case)
     start_s, end_s = longest_path(program)
     for rank in range(case[1]):
@@ -53,7 +59,7 @@ def test_attribution_sums_to_the_makespan_on_every_rank(case: tuple[str, int, in
 
 @given(pipelines())
 @settings(max_examples=40, deadline=None)
-def test_the_makespan_is_bounded_by_the_busiest_stream_and_by_all_work(case: tuple[str, int, int, int, float]) -> None:
+def test_the_makespan_is_bounded_by_the_busiest_stream_and_by_all_work(case: Case) -> None:
     program = build(case)
     makespan = longest_path(program)[1].max()
     assert makespan >= np.bincount(program.stream, program.duration_s).max() - 1e-9
@@ -62,13 +68,13 @@ def test_the_makespan_is_bounded_by_the_busiest_stream_and_by_all_work(case: tup
 
 @given(pipelines(), st.floats(1.0, 4.0))
 @settings(max_examples=40, deadline=None)
-def test_a_slower_stage_never_makes_the_pipeline_faster(case: tuple[str, int, int, int, float], grow: float) -> None:
+def test_a_slower_stage_never_makes_the_pipeline_faster(case: Case, grow: float) -> None:
     assert longest_path(build(case, grow))[1].max() >= longest_path(build(case))[1].max() - 1e-9
 
 
 @given(pipelines())
 @settings(max_examples=40, deadline=None)
-def test_no_stream_runs_two_operations_at_once(case: tuple[str, int, int, int, float]) -> None:
+def test_no_stream_runs_two_operations_at_once(case: Case) -> None:
     program = build(case)
     start_s, end_s = longest_path(program)
     for stream in range(STREAMS_PER_STAGE * case[1]):
@@ -80,7 +86,7 @@ def test_no_stream_runs_two_operations_at_once(case: tuple[str, int, int, int, f
 
 @given(pipelines())
 @settings(max_examples=20, deadline=None)
-def test_many_programs_at_once_are_each_alone(case: tuple[str, int, int, int, float]) -> None:
+def test_many_programs_at_once_are_each_alone(case: Case) -> None:
     program = build(case)
     durations = np.stack([program.duration_s, 0.5 * program.duration_s], axis=1)
     makespan = longest_path(program)[1].max()

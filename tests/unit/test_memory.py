@@ -118,6 +118,9 @@ def test_schedules_hold_what_they_publish() -> None:
     assert [in_flight("1f1b", stage, layout) for stage in range(8)] == [8, 7, 6, 5, 4, 3, 2, 1]
     assert {in_flight("gpipe", stage, layout) for stage in range(8)} == {20}
     assert {in_flight("dualpipe", stage, layout) for stage in range(8)} == {9}
+    twice = Layout(1, 1, 4, 1, 8, (1,) * 8, 2)
+    assert [in_flight("interleaved", stage, twice) for stage in range(4)] == [11, 9, 7, 5]
+    assert in_flight("interleaved", 0, Layout(1, 1, 4, 1, 4, (1,) * 8, 2)) == 8
     few = Layout(1, 1, 8, 1, 3, (1,) * 8)
     assert {in_flight(schedule, 0, few) for schedule in ("1f1b", "gpipe", "dualpipe")} == {3}
 
@@ -130,6 +133,29 @@ def test_dualpipe_holds_two_stages_of_parameters() -> None:
         assert two[stage].items["weights"] == pytest.approx(
             one[stage].items["weights"] + one[3 - stage].items["weights"]
         )
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_interleaved_ranks_hold_every_pipeline_th_part(zero: int) -> None:
+    """Eight parts on four ranks: rank r has what ranks r and r + 4 of an eight-stage pipeline have."""
+    model = load_model("deepseek-v3")
+    layers = split_layers([1.0] * model.layers, 0.0, 8)
+    eight = train(model, Layout(1, 16, 8, 8, 16, layers), zero=zero)
+    four = train(model, Layout(1, 16, 4, 8, 16, layers, 2), schedule="interleaved", zero=zero)
+    assert len(four) == 4
+    for stage, use in enumerate(four):
+        for item in ("weights", "gradients", "optimizer", "logits"):
+            assert use.items[item] == pytest.approx(eight[stage].items[item] + eight[stage + 4].items[item])
+    assert four[0].items["logits"] == 0.0 < four[3].items["logits"]
+
+
+def test_interleaved_activations_by_hand() -> None:
+    """Full recomputation keeps layer inputs; the first of two ranks holds 2 + 2 + 1 chunks of two layers each."""
+    model = load_model("llama-3-8b")
+    layout = Layout(1, 1, 2, 1, 8, (2, 2, 2, 2), 2)
+    first, last = train(model, layout, schedule="interleaved", recompute="full", tokens=100.0)
+    assert first.items["activations"] == 5 * 2 * 100.0 * model.hidden * 2.0
+    assert last.items["activations"] == 3 * 2 * 100.0 * model.hidden * 2.0
 
 
 def test_tensor_parallel_ranks_share_activations() -> None:

@@ -57,6 +57,15 @@ def test_ranks_are_numbered_tp_then_dp_then_pp() -> None:
     assert source.tolist() == list(range(8))
 
 
+def test_virtual_stages_come_round_to_the_first_stage() -> None:
+    plan = Layout(1, 2, 3, 1, 3, (1, 2, 3, 4, 5, 6), 2)
+    assert [list(plan.parts_of(stage)) for stage in range(3)] == [[0, 3], [1, 4], [2, 5]]
+    assert [*itertools.chain.from_iterable(map(plan.layers_of, range(6)))] == list(range(21))
+    assert plan.layers_of(3) == range(6, 10)
+    source, target = plan.stage_pairs()
+    assert [*zip(source.tolist(), target.tolist(), strict=True)] == [(0, 2), (1, 3), (2, 4), (3, 5), (4, 0), (5, 1)]
+
+
 @pytest.mark.parametrize("plan", PLANS)
 def test_groups_stay_on_their_stage(plan: Layout) -> None:
     for groups in (plan.tensor_groups(), plan.data_groups(), plan.expert_rank_groups(), plan.expert_data_groups()):
@@ -107,6 +116,7 @@ def test_a_plan_that_tiles() -> None:
     assert place(global_batch=None).micro_batches == 1
     assert place(stage_layers=(1, 1, 1, 7)).stage_layers == (1, 1, 1, 7)
     assert place(data=4) == plan
+    assert place(virtual_stages=2).stage_layers == split_layers([1.0] * 10, 0.0, 8)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +128,12 @@ def test_a_plan_that_tiles() -> None:
         ({"expert": 3}, "plan.expert = 3: EP 3 does not tile the 8 ranks of a stage (TP x DP); use 2"),
         ({"heads": 15}, "plan.tensor = 2: 15 attention heads do not divide by it; use 1"),
         ({"layer_costs": [1.0] * 3}, "plan.pipeline = 4: the model has only 3 layers; use at most 3 stages"),
+        (
+            {"layer_costs": [1.0] * 11, "virtual_stages": 3},
+            "plan.virtual_stages = 3: with PP 4 the model's 11 layers would split into 12 parts; use at most 2",
+        ),
+        ({"stage_layers": (4, 2, 2, 2), "virtual_stages": 2}, "must be 8 positive numbers that add up to 10"),
+        ({"global_batch": 800_000, "virtual_stages": 2}, "800000 chunks of micro-batches and stages"),
         ({"global_batch": 60}, "workload.global_batch_sequences = 60: not a multiple of DP 4 x micro-batch 2 = 8; use"),
         ({"stage_layers": (4, 4)}, "plan.layers_per_stage = [4, 4]: must be 4 positive numbers that add up to 10"),
         ({"stage_layers": (11, -3, 1, 1)}, "plan.layers_per_stage = [11, -3, 1, 1]: must be 4 positive numbers"),
@@ -134,6 +150,9 @@ def test_a_plan_that_does_not_tile_is_refused(changes: dict[str, object], said: 
 def test_all_failed_checks_at_once() -> None:
     with pytest.raises(UserError) as refused:
         place(ranks=36, heads=15, layer_costs=[1.0] * 3, stage_layers=(1, 1))
+    assert len(refused.value.problems) == 4
+    with pytest.raises(UserError) as refused:
+        place(ranks=36, heads=15, virtual_stages=3, stage_layers=(1, 1))
     assert len(refused.value.problems) == 4
 
 

@@ -49,6 +49,7 @@ def check(result: Result) -> None:
         ("training", ["plan.schedule=1f1b", "plan.recompute=selective"]),
         ("training", ["plan.schedule=gpipe", "plan.tensor=2", "routing.placement=random"]),
         ("training", ["plan.schedule=dualpipe", "plan.zero=0"]),
+        ("training", ["plan.schedule=interleaved", "plan.virtual_stages=2", "plan.expert=4"]),
         (
             "training",
             ["plan.pipeline=4", "plan.expert=4", "cluster.name=ascend-910b-1024", "routing.placement=balanced"],

@@ -93,8 +93,12 @@ def test_shipped_rows_cover_both_vendors_and_all_phases() -> None:
 @pytest.mark.parametrize(
     ("area", "changes", "reason"),
     [
-        ("training", {"schedule": "interleaved"}, "not supported yet: schedule"),
-        ("training", {"vpp": "4"}, "not supported yet: interleaved"),
+        ("training", {"schedule": "zero-bubble"}, "not supported yet: schedule"),
+        ("training", {"schedule": "interleaved"}, "missing: vpp"),
+        ("training", {"schedule": "dualpipe", "vpp": "2"}, "plan.virtual_stages = 2: schedule 'dualpipe'"),
+        ("training", {"vpp": "4"}, "plan.virtual_stages = 4: with PP 2 the model's 5 layers"),
+        ("training", {"vpp": "2", "global_batch_sequences": "24"}, "3 micro-batches are not a multiple of 2 stages"),
+        ("training", {"vpp": "0"}, "vpp = 0"),
         ("training", {"cp": "2"}, "not supported yet: context parallelism"),
         ("training", {"zero": "3"}, "not supported yet: ZeRO"),
         ("training", {"task": "lora"}, "not supported yet: LoRA"),
@@ -153,6 +157,13 @@ def test_stated_cells_change_the_prediction() -> None:
         < one("inference", mtp_layers="1", mtp_acceptance="0.1")["predicted"]
     )
     assert one("training", micro_batch_norm="2")["predicted"] != one("training")["predicted"]
+
+
+def test_several_chunks_per_stage_mean_interleaved_1f1b() -> None:
+    assert "schedule = interleaved (1f1b)" in one("training", vpp="2")["defaults"]
+    interleaved = [one("training", vpp="2", schedule=name)["predicted"] for name in ("", "1f1b", "interleaved")]
+    assert len(set(interleaved)) == 1
+    assert interleaved[0] != one("training")["predicted"]
 
 
 def test_metrics_of_one_run_agree_with_each_other() -> None:
