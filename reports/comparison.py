@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from reports.text import cell, table
+from reports.text import bullets, cell, table
 from simulator import units
 from simulator.result import PART_LABELS, PARTS, Result
 
@@ -22,6 +22,16 @@ class Metric(NamedTuple):
     value: Callable[[Result], float | None]
     text: Callable[[float | None], str]
     higher_is_better: bool
+
+
+def _bases(results: Sequence[Result]) -> list[str]:
+    """Return what each run's energy and cost count, because the published figures differ in scope."""
+    return [
+        f"{result.scenario}: {line}"
+        for result in results
+        for line in result.assumptions
+        if line.startswith(("energy:", "cost:"))
+    ]
 
 
 def tokens_per_joule(result: Result) -> float | None:
@@ -72,7 +82,7 @@ def comparison_table(results: Sequence[Result]) -> RenderableType:
         if others
         else ""
     )
-    return Group(*blocks[:-1], cell(note, "dim"))
+    return Group(*blocks[:-1], cell(note, "dim"), bullets("What energy and cost rest on", _bases(results)))
 
 
 def _side_by_side(results: Sequence[Result], best: dict[str, float | None], parts: Sequence[str]) -> Table:

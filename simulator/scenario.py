@@ -33,7 +33,7 @@ class Model(Section):
 class Cluster(Section):
     """Which machine, and how much of it."""
 
-    name: str = Field(description="catalogue name (`epsim catalog clusters`)")
+    name: str = Field(description="catalogue name (`epsim catalog clusters`), or a machine file (.toml)")
     chips: int | None = Field(
         default=None,
         ge=1,
@@ -136,8 +136,12 @@ class Transport(Section):
 class Economics(Section):
     """Assumptions behind cost and energy; set them to your own."""
 
-    usd_per_chip_hour: float | None = Field(default=None, gt=0, description="rent; replaces the capital-cost estimate")
-    usd_per_chip: float | None = Field(default=None, gt=0, description="purchase price; default: the catalogue's")
+    usd_per_chip_hour: float | None = Field(
+        default=None, gt=0, le=1e6, description="rent; replaces the capital-cost estimate"
+    )
+    usd_per_chip: float | None = Field(
+        default=None, gt=0, le=1e9, description="purchase price; default: the catalogue's"
+    )
     amortisation_years: float = Field(default=4.0, gt=0, le=50)
     usd_per_kwh: float = Field(default=0.10, ge=0, le=100)
     pue: float = Field(default=1.25, ge=1, le=10)

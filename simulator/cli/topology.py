@@ -26,19 +26,17 @@ Examples:
 @click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture to write; default out/NAME.png.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(cluster: str, chips: int | None, picture: str | None, as_json: bool) -> None:
-    """Print the tiers, bisection, oversubscription and diameter of CLUSTER, and draw it."""
+    """Print the tiers, bisection, oversubscription and diameter of CLUSTER (a name or a machine file), and draw it."""
     from reports.tables import console, facts_table
     from reports.topology import draw_topology
     from simulator.units import bytes_per_s, count, ratio, seconds
-    from topologies.catalogue import accelerator, fabric
-    from topologies.catalogue import cluster as find
+    from topologies.catalogue.machine_file import machine_parts
     from topologies.generators import build_graph
     from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops
     from topologies.reduction import reduce_graph
 
-    spec = find(cluster)
-    names = {spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])}
-    graph = build_graph(spec, accelerator(spec.chip), {name: fabric(name) for name in names}, chips or spec.chips)
+    spec, chip, fabrics = machine_parts(cluster)
+    graph = build_graph(spec, chip, fabrics, chips or spec.chips)
     network = reduce_graph(graph)
     tiers, parts = describe(network), count_parts(graph)
     path = draw(draw_topology, graph, path=Path(picture) if picture else Path("out") / f"{spec.id}.png")

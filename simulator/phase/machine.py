@@ -8,7 +8,7 @@ from simulator.errors import UserError
 from simulator.result import Source
 from simulator.scenario import Scenario
 from topologies.build import network
-from topologies.catalogue import accelerator, cluster, fabric
+from topologies.catalogue.machine_file import Parts, machine_parts
 from topologies.network import Network
 from topologies.specs import Accelerator, ClusterSpec, Fabric
 
@@ -19,6 +19,7 @@ class Machine:
 
     spec: ClusterSpec
     chip: Accelerator
+    fabrics: dict[str, Fabric]
     chips: int
     network: Network
     calibration: ChipCalibration
@@ -42,19 +43,14 @@ def machine(scenario: Scenario) -> Machine:
     UserError, TopologyError
         If the cluster is unknown, or can't have that many chips.
     """
-    spec = cluster(scenario.cluster.name)
-    chip = accelerator(spec.chip)
-    return assemble(spec, chip, _chips(scenario, spec, chip))
+    parts = machine_parts(scenario.cluster.name)
+    return assemble(parts, _chips(scenario, parts.spec, parts.chip))
 
 
-def assemble(spec: ClusterSpec, chip: Accelerator, chips: int) -> Machine:
+def assemble(parts: Parts, chips: int) -> Machine:
     """Return the machine made of the first `chips` chips of a cluster."""
-    return Machine(spec, chip, chips, network(spec, chip, _fabrics(spec), chips), chip_calibration(chip.id))
-
-
-def _fabrics(spec: ClusterSpec) -> dict[str, Fabric]:
-    names = [spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])]
-    return {name: fabric(name) for name in names}
+    spec, chip, fabrics = parts
+    return Machine(spec, chip, fabrics, chips, network(spec, chip, fabrics, chips), chip_calibration(chip.id))
 
 
 def _chips(scenario: Scenario, spec: ClusterSpec, chip: Accelerator) -> int:
@@ -82,7 +78,7 @@ def machine_sources(machine: Machine) -> list[Source]:
         Source(what=f"{spec.name}: layout", kind="datasheet", source=spec.source),
     ]
     for plane in machine.network.planes:
-        used, constants = fabric(plane.fabric), fabric_calibration(plane.fabric)
+        used, constants = machine.fabrics[plane.fabric], fabric_calibration(plane.fabric)
         found.append(Source(what=f"{used.name}: port rate and latency", kind="datasheet", source=used.source))
         for what in ("collective", "normal", "low_latency"):
             part = getattr(constants, what)

@@ -114,7 +114,7 @@ def route(
     if routing.kind == "trace":
         return _replayed(routing, experts, moe_layers, routed_ranks, redundant, ranks_per_node, tokens, batches, seed)
     if expected is None:
-        counts = balanced_counts(tokens, moe_layers, experts.routed_experts, experts.top_k, batches)
+        counts = _force_balanced(experts, moe_layers, tokens, batches)
     else:
         counts = sample_counts(expected, tokens, sequences, batches, stream(seed, "tokens"))
     load = expected.expected if expected else np.ones((moe_layers, experts.routed_experts))
@@ -128,6 +128,14 @@ def route(
         topk_group=experts.topk_group,
     )
     return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens)
+
+
+def _force_balanced(experts: Experts, moe_layers: int, tokens: int, batches: int) -> Floats | NDArray[np.int64]:
+    """Give every expert the same tokens, fractions included; whole tokens only where there are fewer than experts."""
+    routes = tokens * experts.top_k
+    if routes < experts.routed_experts:
+        return balanced_counts(tokens, moe_layers, experts.routed_experts, experts.top_k, batches)
+    return np.full((batches, moe_layers, experts.routed_experts), routes / experts.routed_experts)
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

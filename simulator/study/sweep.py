@@ -176,8 +176,9 @@ def with_efficiency(rows: Sequence[Mapping[str, Any]], axis: str) -> list[dict[s
     labelled = []
     names = _short_names([str(row["series"]) for row in rows])
     for row in rows:
-        others = [f"{key}={row[key]}" for key in row if "." in key and key != axis]
-        labelled.append(dict(row) | {"label": " ".join([names[str(row["series"])], *others])})
+        others = [f"{key.rpartition('.')[2]}={row[key]}" for key in row if "." in key and key != axis]
+        named = [names[str(row["series"])]] if len(names) > 1 or not others else []
+        labelled.append(dict(row) | {"label": " ".join([*named, *others])})
     for row in sorted((r for r in labelled if r["feasible"]), key=lambda r: r["chips"]):
         first.setdefault(row["label"], row["tokens_per_s_per_chip"])
     for row in labelled:

@@ -15,6 +15,7 @@ from simulator.scenario import Routing
 from simulator.validation.cells import Cells, RowError, data, shorten
 from simulator.validation.names import find_cluster, formats
 from topologies.catalogue import accelerator
+from topologies.catalogue.machine_file import machine_parts
 from topologies.network import Network
 from topologies.specs import ClusterSpec
 from workloads.models.specs import Experts
@@ -101,7 +102,7 @@ def _place(cells: Cells) -> tuple[Machine, Ranks]:
     nodes = -(-ranks // used)
     chips = ((nodes - 1) * step + 1) * spec.chips_per_node
     spec = find_cluster(cells, chips)
-    target = assemble(spec, accelerator(spec.chip), chips)
+    target = assemble(machine_parts(spec.id), chips)
     first = np.arange(nodes) * (step * node_ranks)
     members = (first[:, None] + np.arange(used)).ravel()[:ranks].astype(np.int32)
     _check_links(cells, target.network, members)

@@ -1,11 +1,12 @@
 """Chips, models and number formats of a row, matched leniently against the catalogue."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, cast
 
 from simulator.validation.cells import Cells, RowError, data, shorten
 from topologies.catalogue import accelerator, cluster
+from topologies.errors import TopologyError
 from topologies.specs import ClusterSpec
 from workloads.errors import WorkloadError
 from workloads.models import load_model, parameters
@@ -16,6 +17,8 @@ SIZE_TOLERANCE = 0.15
 SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([BT])\b", re.IGNORECASE)
 BILLION = {"B": 1e9, "T": 1e12}
 DIE = "-die"
+# Words that say how a chip is sold, not which one it is.
+PACKAGING = re.compile(r"\b(nvidia|huawei|amd|instinct|hgx|dgx|sxm\d?|oam|gpu|npu|nvl\d+|\d+\s*gi?b)\b", re.IGNORECASE)
 Recompute = Literal["none", "light", "selective", "full"]
 
 
@@ -27,8 +30,8 @@ def find_cluster(cells: Cells, chips: int, network: str = "") -> ClusterSpec:
     RowError
         If there is none.
     """
-    chip = cells.stated("chip").lower()
     known = data("names")
+    chip = _chip_id(cells.stated("chip"), known["clusters"])
     named = known["networks"].get(network)
     choices = [cluster(named)] if named else [cluster(name) for name in known["clusters"].get(chip, ())]
     if not choices:
@@ -41,9 +44,21 @@ def find_cluster(cells: Cells, chips: int, network: str = "") -> ClusterSpec:
     return fitting[0]
 
 
+def _chip_id(name: str, known: Collection[str]) -> str:
+    """Return the id that a chip goes by in the table of clusters: as written, or as the catalogue knows it."""
+    if name.lower() in known or not name:
+        return name.lower()
+    for spelling in (name, PACKAGING.sub(" ", name).strip()):
+        try:
+            return accelerator(spelling).id
+        except TopologyError:
+            continue
+    return name.lower()
+
+
 def counted_per_package(cells: Cells, chip: str) -> int:
     """Return how many of the row's chips make one package of the catalogue: two where it counts dies."""
-    return accelerator(chip).ranks_per_chip if cells.stated("chip").lower().endswith(DIE) else 1
+    return accelerator(chip).ranks_per_chip if cells.stated("chip").lower().replace(" ", "-").endswith(DIE) else 1
 
 
 def packages(cells: Cells, count: int) -> int:

@@ -39,6 +39,8 @@ def load_rows(path: Path | str) -> list[dict[str, str]]:
         if place.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path}: larger than {MAX_FILE_BYTES // 10**6} MB; is this a table of measurements?")
         text = place.read_text(encoding="utf-8-sig")
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}; check the path and its permissions") from None
     except UnicodeDecodeError:

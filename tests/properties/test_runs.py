@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from simulator.analytic.longest_path import longest_path
 from simulator.cost.expert_parallel import expert_paths
-from simulator.phase.machine import assemble
 from simulator.phase.serving import serving_iteration
 from simulator.phase.setup import Setup, setup
 from simulator.phase.training import training_step
@@ -64,7 +63,7 @@ def with_chip(resolved: Setup, changes: Mapping[str, float]) -> Setup:
     better = chip.model_copy(
         update={"peak": chip.peak.model_copy(update=peaks), "memory": chip.memory.model_copy(update=memory)}
     )
-    return replace(resolved, machine=assemble(resolved.machine.spec, better, resolved.machine.chips))
+    return replace(resolved, machine=replace(resolved.machine, chip=better))
 
 
 def with_network(resolved: Setup, port: float, latency: float) -> Setup:

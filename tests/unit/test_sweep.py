@@ -77,7 +77,7 @@ def test_efficiency_is_relative_to_the_smallest_feasible_size_of_each_series() -
     rows = [row("a", 32, 8.0), row("a", 8, None), row("a", 16, 10.0), row("b", 64, 3.0)]
     labelled = with_efficiency(rows, "c.chips")
     assert [r["efficiency"] for r in labelled] == [0.8, None, 1.0, 1.0]
-    assert [r["label"] for r in labelled] == ["a p.x=1", "a p.x=1", "a p.x=1", "b p.x=1"]
+    assert [r["label"] for r in labelled] == ["a x=1", "a x=1", "a x=1", "b x=1"]
 
 
 def test_the_flat_row_names_the_fullest_rank_class(small: Callable[..., Scenario]) -> None:

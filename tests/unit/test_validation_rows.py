@@ -16,6 +16,25 @@ def cells(area: str = "training", **row: str) -> Cells:
 
 
 @pytest.mark.parametrize(
+    ("written", "chip"),
+    [
+        ("NVIDIA H800 SXM", "h800"),
+        ("H800 SXM5", "h800"),
+        ("H100 SXM", "h100"),
+        ("A100 80GB", "a100-80"),
+        ("a100", "a100-80"),
+        ("910B", "ascend-910b3"),
+        ("Ascend 910C", "ascend-910c"),
+        ("910C", "ascend-910c"),
+        ("GB200 NVL72", "gb200"),
+        ("MI300X OAM", "mi300x"),
+    ],
+)
+def test_chips_are_known_by_many_names(written: str, chip: str) -> None:
+    assert find_cluster(cells(chip=written), 8).chip == chip
+
+
+@pytest.mark.parametrize(
     ("written", "model"),
     [
         ("DeepSeek-V3 671B", "deepseek-v3"),

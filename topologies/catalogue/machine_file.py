@@ -1,0 +1,105 @@
+"""A machine of one's own: a catalogued cluster with values of its own, in a TOML file.
+
+``like`` names the cluster to start from; keys of its record replace those of the catalogue, and the tables
+``override.chip``, ``override.scale_up_fabric`` and ``override.scale_out_fabric`` replace figures of the parts. What the
+parts achieve of their rates is taken from the calibration of the parts they are like.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from topologies.catalogue import accelerator, cluster, fabric
+from topologies.errors import TopologyError
+from topologies.specs import Accelerator, ClusterSpec, Fabric, Record
+
+Part = TypeVar("Part", bound=Record)
+
+MAX_FILE_BYTES = 100_000
+OVERRIDES = ("chip", "scale_up_fabric", "scale_out_fabric")
+
+
+class Parts(NamedTuple):
+    """A cluster with its chip and its fabrics by id."""
+
+    spec: ClusterSpec
+    chip: Accelerator
+    fabrics: dict[str, Fabric]
+
+
+def machine_parts(name_or_path: str) -> Parts:
+    """Return the parts of a catalogued cluster, or of one described in a TOML file.
+
+    Raises
+    ------
+    TopologyError
+        If the name is unknown, or the file can't be used; one line per problem.
+    """
+    if name_or_path.endswith(".toml"):
+        return _from_file(Path(name_or_path))
+    spec = cluster(name_or_path)
+    return Parts(spec, accelerator(spec.chip), {name: fabric(name) for name in _fabric_names(spec).values()})
+
+
+def _fabric_names(spec: ClusterSpec) -> dict[str, str]:
+    outer = {"scale_out_fabric": spec.scale_out.fabric} if spec.scale_out else {}
+    return {"scale_up_fabric": spec.scale_up.fabric} | outer
+
+
+def _from_file(path: Path) -> Parts:
+    table = _read(path)
+    like, overrides = table.pop("like", None), table.pop("override", {})
+    if not isinstance(like, str):
+        raise TopologyError(
+            f"{path}: like: missing; name the catalogued cluster to start from, for example 'h800-cluster'"
+        )
+    if not isinstance(overrides, dict) or not set(overrides) <= set(OVERRIDES):
+        raise TopologyError(f"{path}: override: holds tables {', '.join(OVERRIDES)} only; correct their names")
+    start = cluster(like)
+    spec = _with(start, {"id": path.stem, "max_chips": None} | table, f"{path}: ")
+    chip = _with(accelerator(spec.chip), overrides.get("chip", {}), f"{path}: override.chip.")
+    roles = _fabric_names(spec)
+    fabrics = {
+        name: _with(fabric(name), overrides.get(role, {}), f"{path}: override.{role}.") for role, name in roles.items()
+    }
+    if unused := sorted(set(overrides) - {"chip", *roles}):
+        raise TopologyError(f"{path}: override.{unused[0]}: this cluster has no such network; remove the table")
+    return Parts(spec, chip, fabrics)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.is_dir():
+            raise TopologyError(f"{path}: a directory; give a machine file (TOML)")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise TopologyError(f"{path}: over {MAX_FILE_BYTES} bytes; is this a machine file?")
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TopologyError(f"{path}: can't be read: {error.strerror}; check the path and its permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TopologyError(f"{path}: not valid TOML: {str(error).splitlines()[0][:160]}") from None
+
+
+def _with(part: Part, changes: Mapping[str, Any], where: str) -> Part:
+    """Return the record with some values replaced, tables inside it merged."""
+    if not isinstance(changes, Mapping):
+        raise TopologyError(f"{where.rstrip('.')}: {changes!r}: must be a table of values")
+    if "id" in changes and not isinstance(part, ClusterSpec):
+        raise TopologyError(f"{where}id: a changed part keeps its id, which its calibration goes by; remove it")
+    merged = part.model_dump(exclude_none=True)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = inner | value if isinstance(inner, dict) and isinstance(value, dict) else value
+    try:
+        return type(part).model_validate(merged)
+    except ValidationError as error:
+        raise TopologyError(*(_line(item, where) for item in error.errors(include_url=False))) from None
+
+
+def _line(item: Any, where: str) -> str:
+    key = ".".join(map(str, item["loc"]))
+    message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Input ")
+    return f"{where}{key} = {str(item['input'])[:60]}: {message}; 'epsim catalog clusters NAME' shows the keys"
