@@ -19,7 +19,7 @@ from simulator.program import PART_INDEX, Program, attribute, without
 from simulator.result import PARTS, MemoryUse, Result, Source
 from simulator.scenario import Scenario
 from simulator.scenario_file import digest
-from workloads.operators import BYTES, kv_bytes_per_sequence, model_flop_per_token
+from workloads.operators import BYTES, OperatorClass, kv_bytes_per_sequence, model_flop_per_token
 
 Floats = NDArray[np.float64]
 MFU_CONVENTION = (
@@ -233,11 +233,30 @@ def _warnings(resolved: Setup) -> tuple[str, ...]:
 
 def _sources(resolved: Setup) -> tuple[Source, ...]:
     found = [Source(what=f"{resolved.model.name}: dimensions", kind="datasheet", source=resolved.model.source)]
-    found += machine_sources(resolved.machine)
-    found += [Source(what=what, kind=kind, source=text) for what, kind, text in resolved.machine.calibration.sources]
+    found += machine_sources(resolved.machine, _fabric_constants(resolved))
+    calibration = resolved.machine.calibration.sources_of(_operator_constants(resolved))
+    found += [Source(what=what, kind=kind, source=text) for what, kind, text in calibration]
     if resolved.model.experts:
         found.append(routing_source(resolved.scenario.routing))
     return tuple(found)
+
+
+def _operator_constants(resolved: Setup) -> set[tuple[OperatorClass, str]]:
+    """Operator classes and formats whose constants the run read."""
+    own: dict[str, tuple[OperatorClass, ...]] = {
+        "training": ("attention_prefill", "attention_backward", "elementwise_bulk"),
+        "prefill": ("attention_prefill", "elementwise_bulk"),
+        "decode": ("attention_decode", "elementwise"),
+    }
+    found: set[tuple[OperatorClass, str]] = {(kind, "bf16") for kind in own[resolved.scenario.workload.phase]}
+    found |= {("gemm", "bf16"), ("gemm", resolved.precision.gemm)}  # router and LM head stay in BF16
+    return found | ({("grouped_gemm", resolved.precision.gemm)} if resolved.model.experts else set())
+
+
+def _fabric_constants(resolved: Setup) -> list[str]:
+    """Parts of a fabric's calibration that the run read."""
+    collectives = resolved.scenario.workload.phase == "training" or resolved.layout.tensor > 1
+    return ["collective"] * collectives + [resolved.mode.replace("-", "_")] * (resolved.paths is not None)
 
 
 def _training_notes(step: TrainingStep) -> list[str]:

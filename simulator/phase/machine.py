@@ -1,5 +1,6 @@
 """The machine of a scenario: chip, network and calibration, ready for the cost models."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.calibration import ChipCalibration, chip_calibration
@@ -69,8 +70,14 @@ def _chips(scenario: Scenario, spec: ClusterSpec, chip: Accelerator) -> int:
     return ranks // chip.ranks_per_chip
 
 
-def machine_sources(machine: Machine) -> list[Source]:
-    """Return where the machine's figures come from."""
+def machine_sources(machine: Machine, constants_read: Sequence[str]) -> list[Source]:
+    """Return where the machine's figures come from.
+
+    Parameters
+    ----------
+    constants_read
+        Parts of the fabrics' calibrations that were used: ``collective``, ``normal``, ``low_latency``.
+    """
     chip, spec = machine.chip, machine.spec
     found = [
         Source(what=f"{chip.name}: peak arithmetic rate", kind="datasheet", source=chip.peak.source),
@@ -80,7 +87,7 @@ def machine_sources(machine: Machine) -> list[Source]:
     for plane in machine.network.planes:
         used, constants = machine.fabrics[plane.fabric], fabric_calibration(plane.fabric)
         found.append(Source(what=f"{used.name}: port rate and latency", kind="datasheet", source=used.source))
-        for what in ("collective", "normal", "low_latency"):
+        for what in constants_read:
             part = getattr(constants, what)
             found.append(Source(what=f"{used.name}: {what.replace('_', '-')}", kind=part.kind, source=part.source))
     return found
