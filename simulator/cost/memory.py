@@ -49,6 +49,17 @@ def part_parameters(model: ModelSpec, counts: Parameters, layout: Layout, part: 
     return stage_parameters(model, counts, layout.layers_of(part), part == 0, part == last, layout.tensor)
 
 
+def held_parts(layout: Layout, schedule: str, stage: int) -> list[int]:
+    """Return the model parts that a rank of a stage holds; in DualPipe also those of the stage at the other end."""
+    held = [*layout.parts_of(stage)]
+    return held + [len(layout.stage_layers) - 1 - stage] * (copies(layout, schedule) - 1)
+
+
+def copies(layout: Layout, schedule: str) -> int:
+    """Return on how many stages each model part is held, which ZeRO-1 shards optimizer state over too."""
+    return 2 if schedule == "dualpipe" and layout.pipeline > 1 else 1
+
+
 def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dtype: str, imbalance: float) -> float:
     """Return the bytes that one layer keeps per token for its backward pass, with flash attention.
 
@@ -125,11 +136,8 @@ def training_memory(
         See `activation_bytes_per_token`.
     """
     uses = []
-    last = len(layout.stage_layers) - 1
     for stage in range(layout.pipeline):
-        held = [*layout.parts_of(stage)]
-        if schedule == "dualpipe" and layout.pipeline > 1:
-            held.append(last - stage)
+        held = held_parts(layout, schedule, stage)
         own = experts = kept = 0.0
         for part in held:
             more, routed = part_parameters(model, counts, layout, part)
@@ -139,8 +147,8 @@ def training_memory(
                 for layer in layout.layers_of(part)
             )
         kept /= len(held)
-        shard = layout.data if zero else 1
-        expert_shard = layout.expert_groups if zero else 1
+        holders = copies(layout, schedule)
+        shard, expert_shard = (each * holders if zero else 1 for each in (layout.data, layout.expert_groups))
         working = 0.0 if recompute == "none" else activation_bytes_per_token(model, False, "none", dtype, imbalance)
         items = {
             "weights": (own + experts) * WEIGHT_BYTES,
@@ -148,7 +156,7 @@ def training_memory(
             "optimizer": OPTIMIZER_BYTES * (own / shard + experts / expert_shard),
             "activations": kept * tokens / layout.tensor * in_flight(schedule, stage, layout),
             "recomputed layer": working * tokens / layout.tensor,
-            "logits": tokens * model.vocab / layout.tensor * 4.0 * (last in held),
+            "logits": tokens * model.vocab / layout.tensor * 4.0 * (len(layout.stage_layers) - 1 in held),
             "reserve": RESERVE_BYTES,
         }
         uses.append(

@@ -47,7 +47,7 @@ _RANGE = {
 # Streaming rate of FlashMLA in its memory-bound setting: the most that any kernel is known to draw from an H800.
 H800_STREAM = 3000.0 / 3350.0
 H800_MLA_COMPUTE = 660.0 / 989.4
-MLA_910C_COMPUTE, MLA_910C_STREAM = 0.654, 0.841
+MLA_910C_STREAM = 0.841
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.collectives import collective, transfer
-from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, part_parameters
+from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import ACTIVATION_BYTES, LayerTimes, Share, layer_times, operator_parts
 from simulator.phase.routed import Routed
@@ -218,7 +218,8 @@ def _hop(resolved: Setup, tokens: float) -> float:
 def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
     """Parameters of one rank of a stage: outside the routed experts, and of its routed experts."""
     placed = resolved.layout
-    held = [part_parameters(resolved.model, resolved.counts, placed, index) for index in placed.parts_of(stage)]
+    parts = held_parts(placed, resolved.scenario.plan.schedule, stage)
+    held = [part_parameters(resolved.model, resolved.counts, placed, index) for index in parts]
     own, experts = (sum(column) for column in zip(*held, strict=True))
     return own, experts / placed.expert
 
@@ -242,11 +243,13 @@ def _gradients(resolved: Setup) -> Floats:
 
 
 def _optimizer(resolved: Setup) -> Floats:
-    placed, sharded = resolved.layout, resolved.scenario.plan.zero == 1
+    placed, plan = resolved.layout, resolved.scenario.plan
+    holders = copies(placed, plan.schedule)
+    shard, expert_shard = (each * holders if plan.zero else 1 for each in (placed.data, placed.expert_groups))
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):
         own, experts = _stage_parameters(resolved, stage)
-        held = own / (placed.data if sharded else 1) + experts / (placed.expert_groups if sharded else 1)
+        held = own / shard + experts / expert_shard
         traffic = elementwise("optimizer", held * OPTIMIZER_TRAFFIC_BYTES, held, "training_forward")
         rows[stage] = part("optimizer", float(operator_parts(stack([traffic]), resolved.machine).sum()))
     return rows

@@ -64,7 +64,9 @@ def test_training(small: Small, cluster: str, schedule: str, recompute: str, pla
         f"workload.global_batch_sequences={size['batch']}",
         f"plan.micro_batch_sequences={size['micro']}",
     )
-    assert estimate.breakdown_s["bubble"] > 0
+    # DualPipe's bubble is (p/2 - 1) pairs (arXiv:2412.19437 Table 2): with two stages, whose ranks hold the same, none.
+    idle = estimate.breakdown_s["bubble"] > 1e-9 * estimate.step_s
+    assert idle == (schedule != "dualpipe" or size["pipeline"] != "2")
     assert (estimate.breakdown_s["tensor_parallel"] > 0) == (size["tensor"] != "1")
 
 

@@ -133,6 +133,8 @@ def test_dualpipe_holds_two_stages_of_parameters() -> None:
         assert two[stage].items["weights"] == pytest.approx(
             one[stage].items["weights"] + one[3 - stage].items["weights"]
         )
+        shared = (one[stage].items["optimizer"] + one[3 - stage].items["optimizer"]) / 2  # both holders take a half
+        assert two[stage].items["optimizer"] == pytest.approx(shared)
 
 
 @pytest.mark.parametrize("zero", [0, 1])
