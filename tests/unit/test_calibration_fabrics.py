@@ -10,20 +10,15 @@ import pytest
 
 from simulator.calibration.fabrics import FabricCalibration, fabric_calibration
 from simulator.errors import UserError
-from simulator.fitting.fabric_series import ASSUMED, SERIES, Part, Series
-from simulator.fitting.fabrics import (
-    PARTS,
-    Fit,
-    Sample,
-    calibrations,
-    fit,
-    fit_all,
-    main,
-    predict_s,
-    read_rows,
-    samples,
-    toml,
-)
+from simulator.fitting.fabrics.__main__ import COMMENT, main
+from simulator.fitting.fabrics.assumed import ASSUMED
+from simulator.fitting.fabrics.calibration_file import toml
+from simulator.fitting.fabrics.constants import lookup
+from simulator.fitting.fabrics.exchange_samples import ExchangeSample
+from simulator.fitting.fabrics.fit import Fit, fit
+from simulator.fitting.fabrics.rows import read_rows
+from simulator.fitting.fabrics.series import PARTS, Part, Series
+from simulator.fitting.fabrics.shipped import SERIES, calibrations, fit_all, samples
 from topologies.build import network
 from topologies.catalogue import accelerator, cluster, fabric, fabrics
 
@@ -82,7 +77,7 @@ def test_unknown_fabric_is_refused_with_the_file_to_write() -> None:
 @pytest.mark.parametrize("name", FABRICS)
 def test_written_files_read_back(name: str) -> None:
     record = fabric_calibration(name)
-    assert FabricCalibration.model_validate(tomllib.loads(toml(record))) == record
+    assert FabricCalibration.model_validate(tomllib.loads(toml(record, COMMENT))) == record
 
 
 def test_ascend_cores_that_compute_stay_free() -> None:
@@ -90,7 +85,7 @@ def test_ascend_cores_that_compute_stay_free() -> None:
         assert fabric_calibration(name).normal.core_share == fabric_calibration(name).low_latency.core_share == 0
 
 
-def made_up(series: Series, truth: dict[str, float]) -> list[Sample]:
+def made_up(series: Series, truth: dict[str, float]) -> list[ExchangeSample]:
     """Exact times of dispatches and combines over two sizes of group and three of batch."""
     spec = cluster("h800-cluster")
     names = (spec.scale_up.fabric, "ib-400g")
@@ -100,8 +95,8 @@ def made_up(series: Series, truth: dict[str, float]) -> list[Sample]:
         group = np.arange(ranks, dtype=np.int32)[None, :]
         for op in ("dispatch", "combine"):
             for tokens in (1.0, 64.0, 1024.0):
-                point = Sample(op, net, group, op, series.part, 8 * tokens, 0.0, 7408.0, 1.0)
-                exact_s = predict_s(point, {(series.fabric, series.part): truth})
+                point = ExchangeSample(op, net, group, op, series.part, 8 * tokens, 0.0, 7408.0, 1.0)
+                exact_s = point.predict_s(lookup({(series.fabric, series.part): truth}))
                 points.append(replace(point, id=f"{op}-{ranks}-{tokens}", measured_s=exact_s))
     return points
 
@@ -149,7 +144,7 @@ def test_a_rival_library_on_the_same_fabric_is_predicted() -> None:
     wanted = {"h200-cluster": ("hybridep-h100-hybridep-kernel-*sm16",)}
     known = {(found.series.fabric, found.series.part): found.constants for found in fits()}
     points = samples(Series("ib-400g", "normal", wanted, (), ""), rows)
-    errors = [predict_s(point, known) / point.measured_s - 1 for point in points]
+    errors = [point.predict_s(lookup(known)) / point.measured_s - 1 for point in points]
     assert len(errors) >= 6
     assert float(np.mean(np.abs(errors))) < 0.08
 

@@ -1,0 +1,1 @@
+"""Fits of fabric calibrations on published or a user's own measurements of single operations."""
