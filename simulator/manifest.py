@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from simulator.result import Result
 from simulator.scenario import Scenario
+from simulator.scenario_file import values
 
 PACKAGES = ("epsim", "numpy", "scipy", "simpy", "networkx", "pydantic")
 
@@ -19,7 +20,7 @@ def manifest_bytes(scenario: Scenario, result: Result) -> bytes:
     """Return scenario, digest, seed, versions and sources as JSON; no date, so that equal runs give equal bytes."""
     return _json(
         {
-            "scenario": scenario.model_dump(mode="json"),
+            "scenario": values(scenario),
             "digest": result.digest,
             "seed": result.seed,
             "fidelity": result.fidelity,

@@ -228,6 +228,8 @@ def _warnings(resolved: Setup) -> tuple[str, ...]:
         )
     if resolved.layout.tensor > resolved.machine.network.ranks_per_node:
         found.append(f"TP {resolved.layout.tensor} spans nodes of {resolved.machine.network.ranks_per_node} ranks")
+    planes = [plane.fabric for plane in resolved.machine.network.planes]
+    found += resolved.machine.calibrations.unused([resolved.machine.chip.id, *planes])
     return tuple(found)
 
 

@@ -162,3 +162,8 @@ class Scenario(Section):
     routing: Routing = Routing()
     transport: Transport = Transport()
     economics: Economics = Economics()
+    calibration: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="files of `epsim calibrate`, beside the scenario file, whose constants replace the shipped ones",
+    )

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from simulator.calibration.chosen import content_digest
 from simulator.errors import UserError, did_you_mean
 from simulator.scenario import Scenario
 
@@ -50,8 +51,21 @@ def validate(table: Mapping[str, Any], where: str) -> Scenario:
 
 def digest(scenario: Scenario) -> str:
     """Return a short SHA-256 of the scenario's values, independent of file layout."""
-    text = json.dumps(scenario.model_dump(), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(values(scenario), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def values(scenario: Scenario) -> dict[str, Any]:
+    """Return the scenario's values, each calibration file by its content in place of its path.
+
+    Raises
+    ------
+    UserError
+        If a calibration file can't be read.
+    """
+    table = scenario.model_dump(mode="json")
+    paths = table.pop("calibration")
+    return table | ({"calibration": [content_digest(path) for path in paths]} if paths else {})
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
@@ -100,7 +114,7 @@ def _find(name_or_path: str) -> Path:
 def _read_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     if path in chain or len(chain) >= MAX_EXTENDS:
         raise UserError(f"{path}: extends: {' -> '.join(p.name for p in (*chain, path))} never ends; remove the loop")
-    table = read_toml(path)
+    table = _beside(path, read_toml(path))
     base = table.pop("extends", None)
     if base is None:
         return table
@@ -112,6 +126,14 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path}: extends: {error}") from None
     return _merged(_read_extended(found, (*chain, path)), table)
+
+
+def _beside(path: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """Return the table with the paths of calibration files taken from the folder of the file that names them."""
+    named = table.get("calibration")
+    if not isinstance(named, list):
+        return table
+    return table | {"calibration": [str(path.parent / name) if isinstance(name, str) else name for name in named]}
 
 
 def _merged(base: dict[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`epsim run`."""
 
+import json
 from pathlib import Path
 
 import click
@@ -14,16 +15,31 @@ Examples:
   epsim run dsv3-train-h800
   epsim run my.toml --set cluster.chips=512 --set plan.expert=32
   epsim run dsv3-decode-cloudmatrix384 --set fidelity=des --json
+  epsim run dsv3-decode-h800 --calibration my-fabric.toml --calibration my-chip.toml
 """
 )
 @click.argument("scenario")
 @settings
+@click.option(
+    "--calibration",
+    "calibration",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Constants from your own measurements (`epsim calibrate`), in place of the shipped ones; repeatable.",
+)
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the results; default out/NAME-DIGEST.")
 @click.option("--allow-oom", is_flag=True, help="Answer even if the plan does not fit device memory.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--sources", is_flag=True, help="Also list where every figure that was used comes from.")
 def run(
-    scenario: str, overrides: tuple[str, ...], out: str | None, allow_oom: bool, as_json: bool, sources: bool
+    scenario: str,
+    overrides: tuple[str, ...],
+    calibration: tuple[str, ...],
+    out: str | None,
+    allow_oom: bool,
+    as_json: bool,
+    sources: bool,
 ) -> None:
     """Simulate SCENARIO (a TOML file or a shipped name): throughput, latency, memory, cost, and why.
 
@@ -36,7 +52,8 @@ def run(
     from simulator.run import run as simulate
     from simulator.scenario_file import load_scenario
 
-    asked = load_scenario(scenario, overrides)
+    own = (f"calibration={json.dumps(calibration)}",) if calibration else ()
+    asked = load_scenario(scenario, (*overrides, *own))
     result = simulate(asked, allow_oom)
     target = folder(out, Path("out") / f"{slug(asked.name)}-{result.digest}")
     write_folder(target, {"result.json": result_bytes(result), "manifest.json": manifest_bytes(asked, result)})

@@ -148,7 +148,8 @@ def _parts(compute_s: Floats, memory_s: Floats, overhead_s: Floats) -> Floats:
 
 def tensor_parallel_parts(machine: Machine, layout: Layout, size_bytes: float) -> Floats:
     """Return the TP collectives of one block: all-gather before and reduce-scatter after it (or one all-reduce)."""
-    cost = collective(machine.network, layout.tensor_groups(), "all_reduce", size_bytes)
+    groups, constants = layout.tensor_groups(), machine.calibrations.fabric
+    cost = collective(machine.network, groups, "all_reduce", size_bytes, constants)
     return part("tensor_parallel", cost.time_s)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.calibration import ChipCalibration, chip_calibration
-from simulator.calibration.fabrics import fabric_calibration
+from simulator.calibration import ChipCalibration
+from simulator.calibration.chosen import SHIPPED, Calibrations, read_calibrations
 from simulator.errors import UserError
 from simulator.result import Source
 from simulator.scenario import Scenario
@@ -24,6 +24,7 @@ class Machine:
     chips: int
     network: Network
     calibration: ChipCalibration
+    calibrations: Calibrations = SHIPPED
 
     @property
     def ranks(self) -> int:
@@ -42,16 +43,18 @@ def machine(scenario: Scenario) -> Machine:
     Raises
     ------
     UserError, TopologyError
-        If the cluster is unknown, or can't have that many chips.
+        If the cluster is unknown, or can't have that many chips, or a calibration file can't be used.
     """
     parts = machine_parts(scenario.cluster.name)
-    return assemble(parts, _chips(scenario, parts.spec, parts.chip))
+    chips = _chips(scenario, parts.spec, parts.chip)
+    return assemble(parts, chips, read_calibrations(scenario.calibration))
 
 
-def assemble(parts: Parts, chips: int) -> Machine:
+def assemble(parts: Parts, chips: int, calibrations: Calibrations = SHIPPED) -> Machine:
     """Return the machine made of the first `chips` chips of a cluster."""
     spec, chip, fabrics = parts
-    return Machine(spec, chip, fabrics, chips, network(spec, chip, fabrics, chips), chip_calibration(chip.id))
+    built = network(spec, chip, fabrics, chips)
+    return Machine(spec, chip, fabrics, chips, built, calibrations.chip(chip.id), calibrations)
 
 
 def _chips(scenario: Scenario, spec: ClusterSpec, chip: Accelerator) -> int:
@@ -85,7 +88,7 @@ def machine_sources(machine: Machine, constants_read: Sequence[str]) -> list[Sou
         Source(what=f"{spec.name}: layout", kind="datasheet", source=spec.source),
     ]
     for plane in machine.network.planes:
-        used, constants = machine.fabrics[plane.fabric], fabric_calibration(plane.fabric)
+        used, constants = machine.fabrics[plane.fabric], machine.calibrations.fabric(plane.fabric)
         found.append(Source(what=f"{used.name}: port rate and latency", kind="datasheet", source=used.source))
         for what in constants_read:
             part = getattr(constants, what)

@@ -87,7 +87,8 @@ def setup(scenario: Scenario) -> Setup:
     )
     mode = _mode(scenario)
     several = model.experts is not None and placed.expert > 1
-    paths = expert_paths(target.network, placed.expert_rank_groups(), mode) if several else None
+    groups = placed.expert_rank_groups()
+    paths = expert_paths(target.network, groups, mode, target.calibrations.fabric) if several else None
     shared, node = scenario.routing.shared_expert_ranks, target.network.ranks_per_node
     if paths and shared % node and any(load.target == "node" for load in paths.loads):
         raise UserError(

@@ -212,7 +212,8 @@ def _hop(resolved: Setup, tokens: float) -> float:
         return 0.0
     source, target = placed.stage_pairs()
     size = tokens * resolved.model.hidden * ACTIVATION_BYTES / placed.tensor
-    return transfer(resolved.machine.network, source, target, np.full(source.shape, size)).time_s
+    machine, sizes = resolved.machine, np.full(source.shape, size)
+    return transfer(machine.network, source, target, sizes, machine.calibrations.fabric).time_s
 
 
 def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
@@ -226,14 +227,15 @@ def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
 
 def _gradients(resolved: Setup) -> Floats:
     """Reduce-scatter of FP32 gradients and all-gather of BF16 weights over DP, after the last backward."""
-    placed, network = resolved.layout, resolved.machine.network
+    placed, network, constants = resolved.layout, resolved.machine.network, resolved.machine.calibrations.fabric
     dense_groups, expert_groups = placed.data_groups(), placed.expert_data_groups()
 
     @cache
     def time_s(size: float, experts: bool) -> float:
         groups = expert_groups if experts else dense_groups
-        scatter = collective(network, groups, "reduce_scatter", size * GRADIENT_BYTES)
-        return scatter.time_s + collective(network, groups, "all_gather", size * WEIGHT_BYTES).time_s
+        scatter = collective(network, groups, "reduce_scatter", size * GRADIENT_BYTES, constants)
+        gather = collective(network, groups, "all_gather", size * WEIGHT_BYTES, constants)
+        return scatter.time_s + gather.time_s
 
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):
