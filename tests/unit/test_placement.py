@@ -5,11 +5,11 @@ import pytest
 
 from workloads import placement
 from workloads.errors import WorkloadError
+from workloads.routing.load import rank_tokens
 
 
 def load_of_ranks(held: placement.Placement, load: np.ndarray) -> np.ndarray:
-    per_slot = np.take_along_axis(load / held.replicas, held.slot_expert.reshape(len(load), -1), axis=1)
-    return np.asarray(per_slot.reshape(held.slot_expert.shape).sum(axis=-1))
+    return rank_tokens(load[None], held)[0]
 
 
 def test_contiguous_keeps_the_order() -> None:
@@ -94,6 +94,7 @@ def test_absurd_ranks_are_refused_quickly() -> None:
     ("slot_expert", "message"),
     [
         (np.array([[[0, 1], [2, 4]]]), "expert 0 to 4: must be 0 to 3"),
+        (np.array([[[0, -2], [2, 3]]]), "expert -2 to 3: must be 0 to 3"),
         (np.array([[[0, 1], [2, 2]]]), "expert 3 has no slot"),
         (np.array([[0.5]]), "must be integers"),
         (np.empty((0, 1, 1), dtype=int), "must be integers"),

@@ -116,7 +116,7 @@ def slot_tokens(counts: NDArray[np.int64] | Floats, placement: Placement) -> Flo
     placement
         Where the experts are.
     """
-    per_replica = counts / placement.replicas
+    per_replica = np.pad(counts / placement.replicas, ((0, 0), (0, 0), (0, 1)))  # the last is for empty slots
     layers, ranks, slots = placement.slot_expert.shape
     index = placement.slot_expert.reshape(1, layers, ranks * slots)
     return np.take_along_axis(per_replica, index, axis=-1).reshape(-1, layers, ranks, slots)

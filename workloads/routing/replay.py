@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.placement import Placement
+from workloads.placement import EMPTY, Placement
 from workloads.routing.destinations import Copies
 from workloads.routing.trace import Trace
 
@@ -101,7 +101,8 @@ def _rank_of_each(trace: Trace, placement: Placement) -> NDArray[np.int32]:
     """Return ``[tokens, layers, top_k]`` the rank that serves each choice."""
     held = placement.slot_expert.reshape(trace.moe_layers, -1)
     slots = np.argsort(held, axis=1, kind="stable")
-    first = np.cumsum(placement.replicas, axis=1) - placement.replicas
+    empty = (held == EMPTY).sum(axis=1, keepdims=True)  # sorted first
+    first = empty + np.cumsum(placement.replicas, axis=1) - placement.replicas
     rank = np.empty(trace.experts.shape, dtype=np.int32)
     token = np.arange(trace.tokens)[:, None]
     for layer in range(trace.moe_layers):

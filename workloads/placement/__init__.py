@@ -1,0 +1,22 @@
+"""Which rank holds which expert, with replicas of the busiest."""
+
+from workloads.placement.affinity import Together, affinity, used_together
+from workloads.placement.balanced import balanced, eplb
+from workloads.placement.migration import aligned, fetched
+from workloads.placement.simple import contiguous, random
+from workloads.placement.table import EMPTY, Placement, check_slots
+
+__all__ = [
+    "EMPTY",
+    "Placement",
+    "Together",
+    "affinity",
+    "aligned",
+    "balanced",
+    "check_slots",
+    "contiguous",
+    "eplb",
+    "fetched",
+    "random",
+    "used_together",
+]
