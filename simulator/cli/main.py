@@ -1,9 +1,10 @@
 """The command `epsim`. Only click is imported here; each command loads what it needs when it runs."""
 
-import importlib
 import sys
 
 import click
+
+from simulator.cli.lazy import LazyGroup
 
 # name -> (module and attribute, one-line help), so that `epsim --help` need not import any of them.
 COMMANDS = {
@@ -12,6 +13,7 @@ COMMANDS = {
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
     "catalog": ("simulator.cli.catalog:catalog", "List and explain chips, fabrics, clusters and models."),
+    "trace": ("simulator.cli.trace:trace", "Look at recorded expert routing, and bring it in from other tools."),
     "topology": ("simulator.cli.topology:topology", "Show the tiers of a cluster's network, and draw it."),
     "scenarios": ("simulator.cli.scenarios:scenarios", "List the shipped scenarios, or print one to start from."),
     "schema": ("simulator.cli.scenarios:schema", "Print the JSON Schema of scenario files, for editors."),
@@ -29,41 +31,6 @@ Examples:
 """
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command only when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the command names in the order of use."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command, importing its module."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command, suggesting the nearest name for an unknown one."""
-        import difflib
-
-        name = args[0] if args else ""
-        if name and name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(COMMANDS)}"
-            ctx.fail(f"no command '{name}'{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the command list without importing the commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from simulator.manifest import package_version
@@ -72,7 +39,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.command(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
 )

@@ -1,0 +1,15 @@
+"""`epsim trace`: recorded expert routing."""
+
+import click
+
+from simulator.cli.lazy import LazyGroup
+
+# name -> (module and attribute, one-line help); one module per command
+COMMANDS = {
+    "show": ("simulator.cli.trace_show:show", "Print a trace's shape, skew, predictability and drift, and draw it."),
+}
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, epilog="\b\nExample:\n  epsim trace show recorded.npz")
+def trace() -> None:
+    """Look at recorded expert routing, and bring it in from other tools."""
