@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import ExpertParallelConstants, FabricCalibration, fabric_calibration
+from simulator.cost.links import link_loads
 from topologies.network import Network
 
 Mode = Literal["normal", "low-latency"]
@@ -161,45 +162,12 @@ def _loads(
     share: float | Floats,
 ) -> list[PathLoad]:
     """Accumulate flows into one matrix per plane: a row per port of `group`, per uplink and per direct link."""
-    tier_of = network.meeting_tier(source, target)
     weight = np.broadcast_to(np.asarray(share, dtype=np.float64), source.shape)
-    position = np.full(network.ranks, -1, dtype=np.int64)
-    position[group] = np.arange(len(group))
-    loads = []
-    for plane_index, plane in enumerate(network.planes):
-        levels = [index for index, tier in enumerate(network.tiers) if tier.plane == plane_index]
-        on = np.isin(tier_of, levels)
-        if not on.any():
-            continue
-        src, dst, col, wgt, level = source[on], target[on], column[on], weight[on], tier_of[on]
-        rows = [
-            _rows(position[ends], len(group), col, columns, wgt) / plane.port_bytes_per_s[group][:, None]
-            for ends in (src, dst)
-        ]
-        for index in levels:
-            tier = network.tiers[index]
-            above = level > index
-            if above.any() and np.isfinite(tier.uplink_bytes_per_s).any():
-                capacity = tier.uplink_bytes_per_s[:, None]
-                rows += [
-                    _rows(tier.domain[ends[above]], len(capacity), col[above], columns, wgt[above]) / capacity
-                    for ends in (src, dst)
-                ]
-            here = (level == index) & (position[src] >= 0)
-            if np.isfinite(tier.pair_bytes_per_s) and here.any():
-                pair = np.unique(position[src[here]] * len(group) + position[dst[here]], return_inverse=True)
-                rows.append(_rows(pair[1], len(pair[0]), col[here], columns, wgt[here]) / tier.pair_bytes_per_s)
-        matrix = np.concatenate(rows)
-        if matrix.any():
-            loads.append(PathLoad(kind, plane_index, matrix[matrix.any(axis=1)]))
-    return loads
-
-
-def _rows(row: NDArray[np.integer], rows: int, column: NDArray[np.int64], columns: int, weight: Floats) -> Floats:
-    inside = row >= 0
-    key = row[inside].astype(np.int64) * columns + column[inside]
-    total = np.bincount(key, weight[inside], rows * columns)
-    return np.asarray(total, dtype=np.float64).reshape(rows, columns)
+    rows: dict[int, list[Floats]] = {}
+    for load in link_loads(network, source, target, weight, column, columns, group):
+        rows.setdefault(load.plane, []).append(load.time_s)
+    by_plane = {plane: np.concatenate(found) for plane, found in rows.items()}
+    return [PathLoad(kind, plane, found[found.any(axis=1)]) for plane, found in by_plane.items() if found.any()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,17 @@ domains. The time of the set is at least the busiest link's bytes over its capac
 is close to that.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from topologies.network import Network, Tier
+from topologies.network import Network, Plane, Tier
+
+Floats = NDArray[np.float64]
+Ranks = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +27,82 @@ class LinkTime:
     link: str
 
 
+@dataclass(frozen=True, slots=True)
+class LinkLoads:
+    """Bytes on all links of one kind in one plane.
+
+    Parameters
+    ----------
+    plane
+        Index into `Network.planes`.
+    kind
+        What the links are, for example ``leaf up link``.
+    number
+        ``[links]`` which one each is: a rank, a domain, or ``source * ranks + target`` of a direct link.
+    capacity_bytes_per_s
+        ``[links]`` one direction.
+    size_bytes
+        ``[links, columns]`` bytes of the flows counted under each column.
+    pairs_of
+        Ranks in the cluster where links join two of them directly, else 0.
+    """
+
+    plane: int
+    kind: str
+    number: NDArray[np.int64]
+    capacity_bytes_per_s: Floats
+    size_bytes: Floats
+    pairs_of: int = 0
+
+    @property
+    def time_s(self) -> Floats:
+        """``[links, columns]`` time of the bytes at line rate [s]."""
+        times: Floats = self.size_bytes / self.capacity_bytes_per_s[:, None]
+        return times
+
+    def name(self, row: int) -> str:
+        """Return what a reader calls the link of a row."""
+        number = int(self.number[row])
+        which = f"{number // self.pairs_of}->{number % self.pairs_of}" if self.pairs_of else str(number)
+        return f"{self.kind} {which}"
+
+    def busiest(self) -> LinkTime:
+        """Return the link whose bytes of all columns take longest."""
+        time_s = self.size_bytes.sum(axis=1) / self.capacity_bytes_per_s
+        row = int(time_s.argmax())
+        return LinkTime(float(time_s[row]), self.plane, self.name(row))
+
+
+@dataclass(frozen=True, slots=True)
+class _Flows:
+    """Flows of one plane as columns `[flows]`; `level` is the tier at which each meets."""
+
+    source: Ranks
+    target: Ranks
+    size_bytes: Floats
+    column: NDArray[np.int64] | None
+    level: NDArray[np.int32]
+
+    def take(self, chosen: NDArray[np.bool_]) -> "_Flows":
+        column = None if self.column is None else self.column[chosen]
+        return _Flows(self.source[chosen], self.target[chosen], self.size_bytes[chosen], column, self.level[chosen])
+
+    def summed(self, link: NDArray[Any], links: int, columns: int) -> Floats:
+        """Return ``[links, columns]`` bytes; flows whose `link` is negative count nowhere."""
+        size, column = self.size_bytes, self.column
+        if link.min(initial=0) < 0:
+            inside = link >= 0
+            link, size = link[inside], size[inside]
+            column = None if column is None else column[inside]
+        key = link if column is None else link.astype(np.int64) * columns + column
+        total = np.bincount(key, size, links * columns).astype(np.float64, copy=False)
+        return total.reshape(links, columns)
+
+
 def busiest_links(
     network: Network, source: NDArray[np.int32], target: NDArray[np.int32], size_bytes: NDArray[np.float64]
 ) -> list[LinkTime]:
-    """Return the busiest port, uplink and direct link of each plane, at line rate.
+    """Return the busiest link of each kind, at line rate.
 
     Parameters
     ----------
@@ -36,51 +113,79 @@ def busiest_links(
     size_bytes
         ``[flows]`` bytes of each flow.
     """
+    return [loads.busiest() for loads in link_loads(network, source, target, size_bytes)]
+
+
+def link_loads(
+    network: Network,
+    source: NDArray[np.int32],
+    target: NDArray[np.int32],
+    size_bytes: NDArray[np.float64],
+    column: NDArray[np.int64] | None = None,
+    columns: int = 1,
+    ports_of: NDArray[np.int32] | None = None,
+) -> list[LinkLoads]:
+    """Return the bytes that flows put on every link, by kind of link, counted under the columns of a matrix.
+
+    Parameters
+    ----------
+    source, target, size_bytes
+        As in `busiest_links`.
+    column
+        ``[flows]`` column under which a flow is counted; None for one column.
+    columns
+        Number of columns.
+    ports_of
+        Ranks whose ports and direct links are wanted, in this order; None for all. Other links carry all flows.
+    """
     tier_of = network.meeting_tier(source, target)
-    times: list[LinkTime] = []
-    for plane_index, plane in enumerate(network.planes):
-        levels = [index for index, tier in enumerate(network.tiers) if tier.plane == plane_index]
+    flows = _Flows(source, target, np.asarray(size_bytes, dtype=np.float64), column, tier_of)
+    ports = np.arange(network.ranks) if ports_of is None else np.asarray(ports_of, dtype=np.int64)
+    found: list[LinkLoads] = []
+    for index, plane in enumerate(network.planes):
+        levels = [level for level, tier in enumerate(network.tiers) if tier.plane == index]
         chosen = np.isin(tier_of, levels)
         if not chosen.any():
             continue
-        src, dst, size, level = source[chosen], target[chosen], size_bytes[chosen], tier_of[chosen]
-        for ends, side in ((src, "out"), (dst, "in")):
-            load = np.bincount(ends, size, network.ranks) / plane.port_bytes_per_s
-            times.append(_worst(load, plane_index, f"{plane.name} port {side} of rank"))
-        for index in levels:
-            tier = network.tiers[index]
-            above = level > index
-            if above.any() and np.isfinite(tier.uplink_bytes_per_s).any():
-                times.extend(_uplinks(tier, plane_index, src[above], dst[above], size[above]))
-            here = level == index
-            if np.isfinite(tier.pair_bytes_per_s) and here.any():
-                times.append(_direct(tier, network.ranks, plane_index, src[here], dst[here], size[here]))
-    return times
+        own = flows if chosen.all() else flows.take(chosen)
+        found += _port_loads(own, columns, index, plane, ports)
+        for level in levels:
+            tier = network.tiers[level]
+            if np.isfinite(tier.uplink_bytes_per_s).any():
+                found += _uplink_loads(own.take(own.level > level), columns, tier)
+            if np.isfinite(tier.pair_bytes_per_s):
+                found += _direct_loads(own.take(own.level == level), columns, tier, network.ranks, ports)
+    return found
 
 
-def _worst(load_s: NDArray[np.float64], plane: int, what: str) -> LinkTime:
-    index = int(load_s.argmax())
-    return LinkTime(float(load_s[index]), plane, f"{what} {index}")
+def _port_loads(flows: _Flows, columns: int, index: int, plane: Plane, ports: NDArray[np.int64]) -> Iterator[LinkLoads]:
+    row = _rows(ports, plane.port_bytes_per_s.size)
+    for ends, side in ((flows.source, "out"), (flows.target, "in")):
+        size = flows.summed(row[ends], ports.size, columns)
+        yield LinkLoads(index, f"{plane.name} port {side} of rank", ports, plane.port_bytes_per_s[ports], size)
 
 
-def _uplinks(
-    tier: Tier, plane: int, src: NDArray[np.int32], dst: NDArray[np.int32], size: NDArray[np.float64]
-) -> list[LinkTime]:
-    domains = len(tier.uplink_bytes_per_s)
-    return [
-        _worst(
-            np.bincount(tier.domain[ends], size, domains) / tier.uplink_bytes_per_s, plane, f"{tier.name} {side} link"
-        )
-        for ends, side in ((src, "up"), (dst, "down"))
-    ]
+def _uplink_loads(flows: _Flows, columns: int, tier: Tier) -> Iterator[LinkLoads]:
+    if not flows.source.size:
+        return
+    domains = tier.uplink_bytes_per_s.size
+    for ends, side in ((flows.source, "up"), (flows.target, "down")):
+        size = flows.summed(tier.domain[ends], domains, columns)
+        number = np.arange(domains)
+        yield LinkLoads(tier.plane, f"{tier.name} {side} link", number, tier.uplink_bytes_per_s, size)
 
 
-def _direct(
-    tier: Tier, ranks: int, plane: int, src: NDArray[np.int32], dst: NDArray[np.int32], size: NDArray[np.float64]
-) -> LinkTime:
-    pairs, index = np.unique(src.astype(np.int64) * ranks + dst, return_inverse=True)
-    load = np.bincount(index, size) / tier.pair_bytes_per_s
-    worst = int(load.argmax())
-    return LinkTime(
-        float(load[worst]), plane, f"{tier.name} direct link {pairs[worst] // ranks}->{pairs[worst] % ranks}"
-    )
+def _direct_loads(flows: _Flows, columns: int, tier: Tier, ranks: int, ports: NDArray[np.int64]) -> Iterator[LinkLoads]:
+    own = flows.take(_rows(ports, ranks)[flows.source] >= 0)
+    if not own.source.size:
+        return
+    pairs, link = np.unique(own.source.astype(np.int64) * ranks + own.target, return_inverse=True)
+    rate = np.full(pairs.size, tier.pair_bytes_per_s)
+    size = own.summed(link, pairs.size, columns)
+    yield LinkLoads(tier.plane, f"{tier.name} direct link", pairs, rate, size, pairs_of=ranks)
+
+
+def _rows(ports: NDArray[np.int64], ranks: int) -> NDArray[np.int64]:
+    row = np.full(ranks, -1, dtype=np.int64)
+    row[ports] = np.arange(ports.size)
+    return row

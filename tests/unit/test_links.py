@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulator.cost.links import LinkTime, busiest_links
+from simulator.cost.links import LinkTime, busiest_links, link_loads
 from topologies.network import Network, Plane, Tier
 
 PORT, NIC, UPLINK, PAIR = 100.0, 25.0, 40.0, 10.0
@@ -59,3 +59,29 @@ def test_a_mesh_gives_a_pair_its_direct_link_only() -> None:
 def test_a_flow_to_oneself_is_free() -> None:
     assert busiest_links(two_nodes(), ints(0, 3), ints(0, 3), np.array([1e9, 1e9])) == []
     assert slowest(two_nodes(), [(0, 0, 1e9), (0, 1, 100.0)]).time_s == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("pair", [np.inf, PAIR])
+def test_columns_split_what_links_carry(pair: float) -> None:
+    draw = np.random.default_rng(1)
+    source, target = draw.integers(0, 4, (2, 30)).astype(np.int32)
+    size, column = draw.uniform(1, 9, 30), draw.integers(0, 3, 30)
+    whole = link_loads(two_nodes(pair), source, target, size)
+    split = link_loads(two_nodes(pair), source, target, size, column, 3)
+    for one, three in zip(whole, split, strict=True):
+        assert one.kind == three.kind
+        np.testing.assert_allclose(three.size_bytes.sum(axis=1), one.size_bytes[:, 0])
+    for index in range(3):
+        own = column == index
+        alone = link_loads(two_nodes(pair), source[own], target[own], size[own])
+        for one, three in zip(alone, split, strict=True):
+            rows = np.isin(three.number, one.number)
+            np.testing.assert_allclose(three.size_bytes[rows, index], one.size_bytes[:, 0])
+
+
+def test_ports_can_be_limited_to_a_group() -> None:
+    source, target, size = ints(0, 2, 3), ints(2, 0, 1), np.array([10.0, 20.0, 40.0])
+    of_group = {load.kind: load for load in link_loads(two_nodes(), source, target, size, ports_of=ints(3, 0))}
+    assert of_group["Net port out of rank"].size_bytes[:, 0].tolist() == [40.0, 10.0]
+    assert of_group["Net port in of rank"].size_bytes[:, 0].tolist() == [0.0, 20.0]
+    assert of_group["leaf up link"].size_bytes[:, 0].tolist() == [10.0, 60.0]  # everybody's
