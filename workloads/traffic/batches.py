@@ -78,4 +78,4 @@ class _Order:
 def _runs(first: Rows, length: Rows) -> Rows:
     """Return ``first[0], first[0] + 1, ...`` for each run, one after another."""
     ends = np.cumsum(length)
-    return np.arange(ends[-1]) + np.repeat(first - (ends - length), length)
+    return np.asarray(np.arange(ends[-1]) + np.repeat(first - (ends - length), length))

@@ -103,10 +103,10 @@ class _Tables:
     def ranks_of(self, ids: Ids, layer: int, start: int) -> Ids:
         """Return the rank that serves each choice ``[top_k, tokens]``, of tokens that count from `start`."""
         if self.replicas[layer].max() == 1:
-            return self.only[layer].take(ids, mode="clip")
+            return np.asarray(self.only[layer].take(ids, mode="clip"))
         index = ids.astype(np.int64)
         turn = (start + np.arange(ids.shape[1])) % self.replicas[layer][index]
-        return self.rank[layer][self.first[layer][index] + turn]
+        return np.asarray(self.rank[layer][self.first[layer][index] + turn])
 
 
 def _once(place: Ids, none: int) -> Ids:
