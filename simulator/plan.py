@@ -29,9 +29,11 @@ class Layout:
         Micro-batches per step and DP replica (1 outside training).
     stage_layers
         ``[pipeline * virtual_stages]`` transformer layers of each model part; rank r of the pipeline holds parts r,
-        r + pipeline, and so on.
+        r + pipeline, and so on; folded, parts r and 2 pipeline - 1 - r.
     virtual_stages
         Parts per rank.
+    folded
+        Whether a rank's second part is counted from the model's other end.
     """
 
     tensor: int
@@ -41,6 +43,7 @@ class Layout:
     micro_batches: int
     stage_layers: tuple[int, ...]
     virtual_stages: int = 1
+    folded: bool = False
 
     @property
     def ranks(self) -> int:
@@ -57,8 +60,10 @@ class Layout:
         """EP groups on one stage: replicas of its experts."""
         return self.stage_ranks // self.expert
 
-    def parts_of(self, stage: int) -> range:
+    def parts_of(self, stage: int) -> Sequence[int]:
         """Return the model parts that a rank of a stage holds."""
+        if self.folded:
+            return stage, len(self.stage_layers) - 1 - stage
         return range(stage, self.pipeline * self.virtual_stages, self.pipeline)
 
     def layers_of(self, part: int) -> range:
@@ -89,10 +94,10 @@ class Layout:
     def stage_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the senders and receivers of forward activations, one pair per rank and stage boundary.
 
-        With virtual stages the last stage hands over to the first, too.
+        With virtual stages the last stage hands over to the first, too, unless they are folded.
         """
         grid = self._grid()
-        if self.virtual_stages > 1:
+        if self.virtual_stages > 1 and not self.folded:
             return grid.ravel(), np.roll(grid, -1, axis=0).ravel()
         return grid[:-1].ravel(), grid[1:].ravel()
 
@@ -197,6 +202,7 @@ def layout(
     micro_batch: int,
     stage_layers: Sequence[int] | None = None,
     virtual_stages: int = 1,
+    folded: bool = False,
 ) -> Layout:
     """Return the plan laid over `ranks`.
 
@@ -208,8 +214,8 @@ def layout(
         Sequences per training step; None outside training, where there is one micro-batch.
     stage_layers
         Layers of each model part; None to split them evenly.
-    virtual_stages
-        Model parts per rank.
+    virtual_stages, folded
+        Model parts per rank, and whether they are counted from both ends, see `Layout`.
 
     Raises
     ------
@@ -245,4 +251,5 @@ def layout(
         micro_batches,
         tuple(stage_layers or split_layers(layer_costs, head_cost, parts)),
         virtual_stages,
+        folded,
     )

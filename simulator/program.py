@@ -81,21 +81,38 @@ def part(name: str, time_s: float) -> Floats:
     return row
 
 
-def attribute(program: Program, start_s: Floats, end_s: Floats, stream: int, tail: str = "bubble") -> Floats:
-    """Return what one stream spent the whole program on, by part [s]; sums to the makespan.
+def attribute(
+    program: Program, start_s: Floats, end_s: Floats, streams: Sequence[int], *, skewed: bool = False
+) -> Floats:
+    """Return what streams spent the whole program on, ``[streams, len(PARTS)]`` [s]; each row sums to its length.
 
     Parameters
     ----------
     start_s, end_s
         ``[operations]`` times from an evaluator [s].
-    stream
-        The stream whose time is attributed; gaps go where `Program.idle` says.
-    tail
-        Part that takes the time after the stream's last operation.
+    streams
+        The streams whose time is attributed; gaps go where `Program.idle` says, and the time after a stream's last
+        operation to the bubble.
+    skewed
+        A program that is repeated lasts as long as the longest of these streams, from its own first operation to its
+        last: each starts again without waiting for the others. Otherwise it lasts until the last operation ends.
     """
-    mine = np.flatnonzero(program.stream == stream)
+    mine = [np.flatnonzero(program.stream == stream) for stream in streams]
+    begin = [float(start_s[operations[0]]) if skewed else 0.0 for operations in mine]
+    spans = [float(end_s[operations[-1]]) - first for operations, first in zip(mine, begin, strict=True)]
+    length = max(spans) if skewed else float(end_s.max())
+    rows = []
+    for operations, first, span in zip(mine, begin, spans, strict=True):
+        row = _spent(program, start_s, end_s, operations, first)
+        row[PART_INDEX["bubble"]] += length - span
+        rows.append(row)
+    return np.array(rows)
+
+
+def _spent(program: Program, start_s: Floats, end_s: Floats, mine: NDArray[np.int64], begin_s: float) -> Floats:
+    """Return what the operations of one stream, and the gaps between them, are spent on, ``[len(PARTS)]`` [s]."""
     total = program.parts[mine].sum(axis=0)
-    gaps = start_s[mine] - np.concatenate([[0.0], end_s[mine][:-1]])
+    gaps = start_s[mine] - np.concatenate([[begin_s], end_s[mine][:-1]])
     labels = program.idle[mine]
     named = labels >= 0
     total += np.bincount(labels[named], gaps[named], len(PARTS))
@@ -103,7 +120,6 @@ def attribute(program: Program, start_s: Floats, end_s: Floats, stream: int, tai
         if gap > 0:
             latest = max(program.waits_for[op], key=lambda other: end_s[other])
             total += program.parts[latest] * (gap / program.duration_s[latest])
-    total[PART_INDEX[tail]] += end_s.max() - end_s[mine[-1]]
     spent: Floats = total
     return spent
 

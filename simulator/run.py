@@ -63,7 +63,7 @@ def _train(step: TrainingStep, evaluate: Evaluator) -> Floats:
     """Seconds by part of the mean rank; what transfers between stages add to the idle time is `pipeline`."""
 
     def mean_rank(program: Program, times: tuple[Floats, Floats]) -> Floats:
-        return _mean([attribute(program, *times, stream) for stream in step.compute_streams])
+        return _mean([*attribute(program, *times, step.compute_streams, skewed=step.schedule.skewed)])
 
     program = step.program()
     parts = mean_rank(program, evaluate(program))
@@ -81,7 +81,7 @@ def _serve(iteration: ServingIteration, evaluate: Evaluator) -> Floats:
     """Seconds by part of the mean iteration, on the compute stream."""
     drawn = [None] if evaluate is longest_path else list(range(ITERATIONS))
     programs = [iteration.program(index) for index in drawn]
-    return _mean([attribute(program, *evaluate(program), 0) for program in programs])
+    return _mean([attribute(program, *evaluate(program), [0])[0] for program in programs])
 
 
 def _mean(rows: list[Floats]) -> Floats:
@@ -263,7 +263,14 @@ def _fabric_constants(resolved: Setup) -> list[str]:
 
 def _training_notes(step: TrainingStep) -> list[str]:
     placed = step.setup.layout
-    notes = ["TP, EP and DP collectives are exposed; only DualPipe hides dispatch and combine"]
+    hidden = "hides" if step.schedule.pairs else "does not hide"
+    notes = [
+        f"TP and DP collectives are exposed; schedule {step.setup.scenario.plan.schedule} {hidden} dispatch and combine"
+    ]
+    if step.schedule.skewed:
+        notes.append(
+            "stages start the next step as soon as they end, gradient norms checked afterwards (arXiv:2401.10241)"
+        )
     if step.replicas == MAX_REPLICAS < placed.expert_groups:
         notes.append(f"{MAX_REPLICAS} of {placed.expert_groups} EP groups per stage are simulated one by one")
     return notes + _expert_notes(step.setup)

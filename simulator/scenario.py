@@ -78,11 +78,18 @@ class Plan(Section):
     )
     data: int | None = Field(default=None, ge=1, description="DP: replicas; default: ranks / (TP x PP)")
     micro_batch_sequences: int = Field(default=1, ge=1, description="training: sequences per micro-batch")
-    schedule: Literal["1f1b", "interleaved", "gpipe", "dualpipe"] = Field(
-        default="1f1b", description="pipeline schedule (training)"
+    schedule: Literal["1f1b", "interleaved", "1f1b-overlap", "gpipe", "zb-h1", "zb-h2", "dualpipe", "dualpipe-v"] = (
+        Field(
+            default="1f1b",
+            description="pipeline schedule (training); 1f1b-overlap and the dualpipes hide dispatch and combine behind "
+            "another micro-batch's compute",
+        )
     )
     virtual_stages: int = Field(
-        default=1, ge=1, le=1_000, description="parts of the model on each rank, with schedule 'interleaved'"
+        default=1,
+        ge=1,
+        le=1_000,
+        description="parts of the model on each rank, with schedules 'interleaved' and '1f1b-overlap'",
     )
     zero: Literal[0, 1] = Field(default=1, description="ZeRO stage: 1 shards optimizer state over DP")
     recompute: Literal["none", "light", "selective", "full"] = Field(

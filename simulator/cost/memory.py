@@ -2,6 +2,7 @@
 
 from simulator.plan import Layout
 from simulator.result import MemoryUse
+from simulator.schedules.table import SCHEDULES
 from workloads.models.counts import Parameters
 from workloads.models.specs import ModelSpec
 
@@ -51,13 +52,13 @@ def part_parameters(model: ModelSpec, counts: Parameters, layout: Layout, part: 
 
 def held_parts(layout: Layout, schedule: str, stage: int) -> list[int]:
     """Return the model parts that a rank of a stage holds; in DualPipe also those of the stage at the other end."""
-    held = [*layout.parts_of(stage)]
-    return held + [len(layout.stage_layers) - 1 - stage] * (copies(layout, schedule) - 1)
+    held = layout.parts_of(stage)
+    return [*held, *(len(layout.stage_layers) - 1 - part for part in held if copies(layout, schedule) > 1)]
 
 
 def copies(layout: Layout, schedule: str) -> int:
     """Return on how many stages each model part is held, which ZeRO-1 shards optimizer state over too."""
-    return 2 if schedule == "dualpipe" and layout.pipeline > 1 else 1
+    return SCHEDULES[schedule].copies if layout.pipeline > 1 else 1
 
 
 def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dtype: str, imbalance: float) -> float:
@@ -97,19 +98,8 @@ def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dt
 
 
 def in_flight(schedule: str, stage: int, layout: Layout) -> int:
-    """Return the most micro-batches, or chunks of one with virtual stages, whose activations a rank holds at once.
-
-    GPipe holds all; 1F1B one per stage that follows, itself included; DualPipe one more than there are stages
-    (arXiv:2412.19437 Table 2); interleaved 1F1B its warm-up and one more (arXiv:2104.04473 Fig. 4).
-    """
-    if schedule == "gpipe":
-        return layout.micro_batches
-    if schedule == "dualpipe":
-        return min(layout.pipeline + 1, layout.micro_batches)
-    if schedule == "interleaved":
-        warm_up = (layout.pipeline - stage - 1) * 2 + (layout.virtual_stages - 1) * layout.pipeline
-        return min(warm_up + 1, layout.virtual_stages * layout.micro_batches)
-    return min(layout.pipeline - stage, layout.micro_batches)
+    """Return the most micro-batches, or chunks of one with several parts, whose activations a rank holds at once."""
+    return SCHEDULES[schedule].in_flight(stage, layout.pipeline, layout.micro_batches, layout.virtual_stages)
 
 
 def training_memory(

@@ -36,26 +36,29 @@ def stage_sums(blocks: Floats, stage_layers: tuple[int, ...]) -> Floats:
     return np.add.reduceat(blocks.sum(axis=0), bounds, axis=1).transpose(1, 0, 2)
 
 
-def stage_pairs(forward: Floats, backward: Floats, stage_layers: tuple[int, ...]) -> Floats:
-    """Return the time of a forward and a backward that hide each other's communication, ``[stages, batches, parts]``.
+def stage_pairs(
+    forward: Floats, backward: Floats, stage_layers: tuple[int, ...], partners: NDArray[np.int64]
+) -> Floats:
+    """Return the time of a forward and a backward that hide each other's communication, ``[parts, n, batches, parts]``.
 
-    Entry s is the forward of stage s beside the backward of the stage that shares its rank in DualPipe, counted from
-    the other end. One micro-batch's dispatch and combine run beside the other's compute, block by block: the forward
-    walks the layers up, the backward down (arXiv:2412.19437 Fig. 4).
+    One micro-batch's dispatch and combine run beside the other's compute, block by block: the forward walks the layers
+    up, the backward down (arXiv:2412.19437 Fig. 4).
 
     Parameters
     ----------
     forward, backward
         ``[4, batches, layers, len(PARTS)]`` from `layer_blocks`.
+    stage_layers
+        ``[parts]`` layers of each part of the model.
+    partners
+        ``[parts, n]`` part whose backward runs beside each part's forward.
     """
     bounds = np.concatenate([[0], np.cumsum(stage_layers)])
-    stages = list(pairwise(bounds.tolist()))
-    pairs = []
-    for (first, last), (low, high) in zip(stages, reversed(stages), strict=True):
-        up = forward[:, :, first:last].transpose(0, 2, 1, 3)
-        down = backward[:, :, low:high][:, :, ::-1].transpose(0, 2, 1, 3)
-        pairs.append(_pair(up, down))
-    return np.array(pairs)
+    ups = [forward[:, :, low:high].transpose(0, 2, 1, 3) for low, high in pairwise(bounds)]
+    downs = [backward[:, :, low:high][:, :, ::-1].transpose(0, 2, 1, 3) for low, high in pairwise(bounds)]
+    return np.array(
+        [[_pair(up, downs[other]) for other in row] for up, row in zip(ups, partners.tolist(), strict=True)]
+    )
 
 
 def _pair(up: Floats, down: Floats) -> Floats:

@@ -9,6 +9,7 @@ from simulator.phase.machine import Machine, machine
 from simulator.phase.routed import Routed, route
 from simulator.plan import Layout, layout
 from simulator.scenario import Plan, Scenario
+from simulator.schedules.table import SCHEDULES
 from workloads.models import load_model, parameters
 from workloads.models.counts import Parameters
 from workloads.models.specs import ModelSpec
@@ -83,7 +84,8 @@ def setup(scenario: Scenario) -> Setup:
         scenario.workload.global_batch_sequences if training else None,
         plan.micro_batch_sequences,
         plan.layers_per_stage,
-        plan.virtual_stages,
+        _parts_per_rank(plan),
+        SCHEDULES[plan.schedule].folded,
     )
     mode = _mode(scenario)
     several = model.experts is not None and placed.expert > 1
@@ -153,7 +155,12 @@ def _mode(scenario: Scenario) -> Mode:
     return "low-latency" if scenario.workload.phase == "decode" else "normal"
 
 
+def _parts_per_rank(plan: Plan) -> int:
+    return SCHEDULES[plan.schedule].parts or plan.virtual_stages
+
+
 def _schedule_problems(plan: Plan) -> Iterator[str]:
+    fixed = SCHEDULES[plan.schedule].parts
     if plan.schedule == "interleaved":
         if plan.virtual_stages == 1:
             yield (
@@ -162,11 +169,15 @@ def _schedule_problems(plan: Plan) -> Iterator[str]:
             )
         if plan.pipeline == 1:
             yield "plan.pipeline = 1: schedule 'interleaved' needs several stages; use 2 or more, or schedule '1f1b'"
-    elif plan.virtual_stages > 1:
+    elif fixed is None and plan.virtual_stages > 1 == plan.pipeline:
+        yield f"plan.virtual_stages = {plan.virtual_stages}: one stage has one part; use 1, or more stages"
+    elif fixed is not None and plan.virtual_stages not in {1, fixed}:
         yield (
-            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has one part per rank; use 1, or "
-            "schedule 'interleaved'"
+            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has {fixed} part per rank; use "
+            f"{fixed}, or schedule 'interleaved'"
         )
+    if plan.schedule == "dualpipe-v" and plan.pipeline == 1:
+        yield "plan.pipeline = 1: schedule 'dualpipe-v' folds several stages; use 2 or more, or schedule '1f1b-overlap'"
 
 
 def _check_workload(scenario: Scenario, model: ModelSpec) -> None:

@@ -10,11 +10,12 @@ from simulator.cost.collectives import collective, transfer
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import ACTIVATION_BYTES, LayerTimes, Share, layer_times, operator_parts
+from simulator.phase.pipeline import STREAMS_PER_STAGE, partners, pipeline_program
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
 from simulator.program import PART_INDEX, Program, merged, part
 from simulator.result import PARTS
-from simulator.schedules import STREAMS_PER_STAGE, pipeline_program, rank_orders
+from simulator.schedules.table import SCHEDULES, Schedule, rank_orders
 from workloads.operators import (
     Phase,
     attention_core,
@@ -41,7 +42,8 @@ class TrainingStep:
     Parameters
     ----------
     times
-        Per kind of chunk, ``[replicas, virtual stages, micro_batches, len(PARTS)]`` [s].
+        Per kind of chunk, ``[replicas, model parts, micro_batches, len(PARTS)]`` [s]; pairs have one axis more, see
+        `simulator.phase.pipeline.pipeline_program`.
     gradients, optimizer
         ``[stages, len(PARTS)]`` gradient reduction and weight gather, and optimizer, after the last backward [s].
     hop_s
@@ -62,6 +64,11 @@ class TrainingStep:
         """EP groups per stage that are simulated one by one."""
         return int(self.times["F"].shape[0])
 
+    @property
+    def schedule(self) -> Schedule:
+        """The pipeline schedule."""
+        return SCHEDULES[self.setup.scenario.plan.schedule]
+
     def program(self) -> Program:
         """Return all replicas' pipelines, their stages meeting at the gradients.
 
@@ -70,8 +77,8 @@ class TrainingStep:
         scenario, placed = self.setup.scenario, self.setup.layout
         orders = rank_orders(scenario.plan.schedule, placed.pipeline, placed.micro_batches, placed.virtual_stages)
         pipelines = [
-            pipeline_program(orders, {kind: rows[replica] for kind, rows in self.times.items()}, self.hop_s)
-            for replica in range(self.replicas)
+            pipeline_program(self.schedule, orders, {kind: rows[i] for kind, rows in self.times.items()}, self.hop_s)
+            for i in range(self.replicas)
         ]
         builder = merged(pipelines, STREAMS_PER_STAGE * placed.pipeline)
         last = [self._last_chunks(pipeline) for pipeline in pipelines]
@@ -127,16 +134,15 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
 
 
 def _per_micro_batch(rows: Floats, replicas: int, micro_batches: int, drawn: tuple[int, int] | None) -> Floats:
-    """Turn ``[stages, draws, parts]`` into ``[replicas, stages, micro_batches, parts]``."""
-    stages = rows.shape[0]
+    """Turn ``[..., draws, len(PARTS)]`` into ``[replicas, ..., micro_batches, len(PARTS)]``."""
+    outer = rows.shape[:-2]
     if drawn is None:
-        mean = rows.mean(axis=1)[None, :, None, :]
-        return np.broadcast_to(mean, (replicas, stages, micro_batches, len(PARTS)))
-    return rows.reshape(stages, replicas, micro_batches, len(PARTS)).transpose(1, 0, 2, 3)
+        return np.broadcast_to(rows.mean(axis=-2)[..., None, :], (replicas, *outer, micro_batches, len(PARTS)))
+    return np.moveaxis(rows.reshape(*outer, replicas, micro_batches, len(PARTS)), -3, 0)
 
 
 def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, Floats]:
-    """Forward, backward and the halves that the schedule uses, ``[virtual stages, draws, len(PARTS)]``."""
+    """Forward, backward, and the halves and pairs that the schedule uses, ``[model parts, ..., draws, len(PARTS)]``."""
     model, placed, plan = resolved.model, resolved.layout, resolved.scenario.plan
 
     def priced(core_share: float) -> dict[str, tuple[Share, LayerTimes]]:
@@ -157,13 +163,15 @@ def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, F
     alone = priced(1.0)
     ends = {kind: _ends(resolved, own, times) for kind, (own, times) in alone.items()}
     chunks = {kind: stage_sums(rows, placed.stage_layers) + ends[kind] for kind, rows in blocks(alone).items()}
-    if plan.schedule != "dualpipe":
-        return chunks
-    # The weight gradient is half of a GEMM's backward; communication and attention belong to the input gradient.
-    chunks["W"] = _weight_half(chunks["B"])
-    chunks["I"] = chunks["B"] - chunks["W"]
-    beside = blocks(priced(resolved.core_share))
-    chunks["FB"] = stage_pairs(beside["F"], beside["B"], placed.stage_layers) + ends["F"] + ends["B"][::-1]
+    schedule = SCHEDULES[plan.schedule]
+    if schedule.splits_backward:
+        # The weight gradient is half of a GEMM's backward; communication and attention belong to the input gradient.
+        chunks["W"] = _weight_half(chunks["B"])
+        chunks["I"] = chunks["B"] - chunks["W"]
+    if schedule.pairs:
+        beside, paired = blocks(priced(resolved.core_share)), partners(schedule, placed.pipeline, len(ends["F"]))
+        together = stage_pairs(beside["F"], beside["B"], placed.stage_layers, paired)
+        chunks["FB"] = together + ends["F"][:, None] + ends["B"][paired]
     return chunks
 
 

@@ -117,14 +117,16 @@ def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
 
 
 def _schedule(cells: Cells) -> dict[str, Any]:
-    """Return schedule and parts per rank; 1F1B over several parts is the interleaved one."""
+    """Return schedule and parts per rank: 1F1B over several parts is interleaved, with hidden all-to-all overlapped."""
     if cells.stated("schedule") == "interleaved" and not cells.stated("vpp"):
         raise RowError("missing: vpp")
     schedule, parts = SCHEDULES[cells.text("schedule")], cells.at_least_one("vpp")
     if schedule == "1f1b" and parts > 1:
         schedule = "interleaved"
-        if "schedule" in cells.used:
-            cells.resolve("schedule", schedule)
+    if schedule in {"1f1b", "interleaved"} and cells.stated("comm_overlap").startswith("ep all-to-all"):
+        schedule = "1f1b-overlap"
+    if schedule != SCHEDULES[cells.text("schedule")] and "schedule" in cells.used:
+        cells.resolve("schedule", schedule)
     return {"schedule": schedule, "virtual_stages": parts}
 
 

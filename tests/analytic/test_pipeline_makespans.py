@@ -13,19 +13,24 @@ import pytest
 from simulator.analytic.longest_path import longest_path
 from simulator.engine.execute import execute
 from simulator.errors import UserError
+from simulator.phase.pipeline import pipeline_program
 from simulator.program import PART_INDEX, Program, attribute, part
-from simulator.schedules import SCHEDULES, pipeline_program, rank_orders
+from simulator.schedules.table import SCHEDULES, rank_orders
 
 UNITS = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0, "FB": 3.0}
 EVALUATORS: list[Callable[[Program], tuple[np.ndarray, np.ndarray]]] = [longest_path, execute]
 
 
 def program(schedule: str, stages: int, micro_batches: int, hop_s: float = 0.0, virtual_stages: int = 1) -> Program:
+    parts = stages * virtual_stages
     times = {
-        kind: np.broadcast_to(part("compute", time_s), (stages * virtual_stages, micro_batches, len(PART_INDEX)))
+        kind: np.broadcast_to(
+            part("compute", time_s), (parts, *[virtual_stages] * (kind == "FB"), micro_batches, len(PART_INDEX))
+        )
         for kind, time_s in UNITS.items()
     }
-    return pipeline_program(rank_orders(schedule, stages, micro_batches, virtual_stages), times, hop_s)
+    orders = rank_orders(schedule, stages, micro_batches, virtual_stages)
+    return pipeline_program(SCHEDULES[schedule], orders, times, hop_s)
 
 
 @pytest.mark.parametrize("evaluate", EVALUATORS)
@@ -39,6 +44,10 @@ def program(schedule: str, stages: int, micro_batches: int, hop_s: float = 0.0, 
         ("dualpipe", 8, 1, 20, 66, 0.0909),
         ("dualpipe", 16, 1, 120, 374, 14 / 374),
         ("interleaved", 4, 2, 8, 57, 0.1579),
+        ("zb-h1", 4, 1, 8, 27, 0.1111),
+        ("zb-h1", 16, 1, 120, 375, 15 / 375),
+        ("dualpipe-v", 4, 2, 10, 66, 0.0909),
+        ("dualpipe-v", 8, 2, 60, 374, 14 / 374),
     ],
 )
 def test_published_makespans(
@@ -53,7 +62,7 @@ def test_published_makespans(
     pipeline = program(schedule, stages, micro_batches, virtual_stages=virtual_stages)
     start_s, end_s = evaluate(pipeline)
     assert end_s.max() == makespan
-    parts = np.mean([attribute(pipeline, start_s, end_s, stage) for stage in range(stages)], axis=0)
+    parts = attribute(pipeline, start_s, end_s, range(stages)).mean(axis=0)
     assert parts.sum() == pytest.approx(makespan)
     assert parts[PART_INDEX["bubble"]] / makespan == pytest.approx(idle, abs=5e-5)
 
@@ -93,4 +102,27 @@ def test_transfers_delay_a_single_micro_batch_by_every_hop(stages: int) -> None:
 @pytest.mark.parametrize(("stages", "micro_batches"), [(3, 12), (4, 7), (4, 6), (8, 14)])
 def test_dualpipe_refuses_what_it_can_not_schedule(stages: int, micro_batches: int) -> None:
     with pytest.raises(UserError, match=r"plan\.schedule = dualpipe"):
-        SCHEDULES["dualpipe"](stages, micro_batches)
+        rank_orders("dualpipe", stages, micro_batches)
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(2, 4), (4, 8), (8, 20), (16, 120)])
+def test_zb_h2_leaves_no_stage_waiting_once_it_has_begun(stages: int, micro_batches: int) -> None:
+    pipeline = program("zb-h2", stages, micro_batches)
+    start_s, end_s = longest_path(pipeline)
+    assert end_s.max() == 3 * micro_batches + stages - 1
+    parts = attribute(pipeline, start_s, end_s, range(stages), skewed=True)
+    np.testing.assert_array_equal(parts.sum(axis=1), 3.0 * micro_batches)
+    np.testing.assert_array_equal(parts[:, PART_INDEX["bubble"]], 0.0)
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(2, 4), (4, 12), (16, 120)])
+def test_overlapped_pairs_warm_up_twice_as_long(stages: int, micro_batches: int) -> None:
+    """With pairs as long as both halves, the price of 2 (p - 1) + 1 forwards that run alone, and as many backwards."""
+    _, end_s = longest_path(program("1f1b-overlap", stages, micro_batches))
+    assert end_s.max() == 3 * micro_batches + 3 * (stages - 1)
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(4, 7), (2, 3)])
+def test_dualpipe_v_refuses_too_few_micro_batches(stages: int, micro_batches: int) -> None:
+    with pytest.raises(UserError, match=r"plan\.schedule = dualpipe-v"):
+        rank_orders("dualpipe-v", stages, micro_batches)

@@ -16,7 +16,7 @@ import pytest
 from simulator.phase.setup import setup
 from simulator.phase.training import TrainingStep, training_step
 from simulator.scenario_file import load_scenario
-from simulator.schedules import rank_orders
+from simulator.schedules.table import rank_orders
 from topologies import catalogue
 from topologies.generators import build_graph
 from topologies.reduction import reduce_graph

@@ -1,14 +1,14 @@
 """What holds for every pipeline, whatever its chunks take."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.analytic.longest_path import longest_path, longest_paths
 from simulator.engine.execute import execute
+from simulator.phase.pipeline import STREAMS_PER_STAGE, pipeline_program
 from simulator.program import PART_INDEX, Program, attribute
-from simulator.schedules import SCHEDULES, STREAMS_PER_STAGE, pipeline_program, rank_orders
+from simulator.schedules.table import SCHEDULES, rank_orders
 
 Case = tuple[str, int, int, int, int, float]  # schedule, stages, micro-batches, virtual stages, seed, hop
 KINDS = ("F", "B", "I", "W", "FB")
@@ -16,14 +16,17 @@ KINDS = ("F", "B", "I", "W", "FB")
 
 @st.composite
 def pipelines(draw: st.DrawFn) -> Case:
-    schedule = draw(st.sampled_from([*sorted(SCHEDULES), "interleaved"]))
+    schedule = draw(st.sampled_from(sorted(SCHEDULES)))
     seed, hop_s = draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0.0, 0.1, 2.0]))
-    if schedule == "interleaved":
-        stages, virtual_stages = draw(st.integers(2, 4)), draw(st.integers(2, 4))
-        return schedule, stages, stages * draw(st.integers(1, 3)), virtual_stages, seed, hop_s
-    stages = 2 * draw(st.integers(1, 3)) if schedule == "dualpipe" else draw(st.integers(1, 6))
-    micro_batches = 2 * (stages + draw(st.integers(0, 4))) if schedule == "dualpipe" else draw(st.integers(1, 12))
-    return schedule, stages, micro_batches, 1, seed, hop_s
+    virtual_stages = SCHEDULES[schedule].parts or draw(st.integers(2, 4))
+    if schedule == "dualpipe":
+        stages = 2 * draw(st.integers(1, 3))
+        return schedule, stages, 2 * (stages + draw(st.integers(0, 4))), 1, seed, hop_s
+    stages = draw(st.integers(2 if virtual_stages > 1 else 1, 4))
+    if schedule == "dualpipe-v":
+        return schedule, stages, 2 * stages + draw(st.integers(0, 5)), 2, seed, hop_s
+    micro_batches = stages * draw(st.integers(1, 3)) if virtual_stages > 1 else draw(st.integers(1, 12))
+    return schedule, stages, micro_batches, virtual_stages, seed, hop_s
 
 
 def build(case: Case, grow: float = 1.0) -> Program:
@@ -31,11 +34,13 @@ def build(case: Case, grow: float = 1.0) -> Program:
     schedule, stages, micro_batches, virtual_stages, seed, hop_s = case
     parts = stages * virtual_stages
     generator = np.random.default_rng(seed)
-    times = {kind: generator.uniform(0.1, 3.0, (parts, micro_batches, len(PART_INDEX))) for kind in KINDS}
+    shapes = {kind: (parts, *[virtual_stages] * (kind == "FB"), micro_batches, len(PART_INDEX)) for kind in KINDS}
+    times = {kind: generator.uniform(0.1, 3.0, shape) for kind, shape in shapes.items()}
     for rows in times.values():
         rows[..., PART_INDEX["bubble"]] = 0.0
         rows[generator.integers(parts)] *= grow
-    return pipeline_program(rank_orders(schedule, stages, micro_batches, virtual_stages), times, hop_s)
+    orders = rank_orders(schedule, stages, micro_batches, virtual_stages)
+    return pipeline_program(SCHEDULES[schedule], orders, times, hop_s)
 
 
 @given(pipelines())
@@ -51,9 +56,11 @@ def test_both_evaluators_give_every_operation_the_same_time(case: Case) -> None:
 def test_attribution_sums_to_the_makespan_on_every_rank(case: Case) -> None:
     program = build(case)
     start_s, end_s = longest_path(program)
-    for rank in range(case[1]):
-        parts = attribute(program, start_s, end_s, rank)
-        assert parts.sum() == pytest.approx(end_s.max(), rel=1e-12)
+    for skewed in (False, True):
+        parts = attribute(program, start_s, end_s, range(case[1]), skewed=skewed)
+        begin = [start_s[program.stream == rank].min() if skewed else 0.0 for rank in range(case[1])]
+        end = [end_s[program.stream == rank].max() if skewed else end_s.max() for rank in range(case[1])]
+        np.testing.assert_allclose(parts.sum(axis=1), np.subtract(end, begin).max(), rtol=1e-12)
         assert parts.min() >= -1e-9
 
 

@@ -31,7 +31,7 @@ def test_operations_start_when_stream_and_inputs_are_ready(evaluate: Evaluate) -
 
 def test_a_gap_goes_to_what_was_waited_for() -> None:
     program = two_streams()
-    parts = attribute(program, *longest_path(program), stream=0)
+    parts = attribute(program, *longest_path(program), [0])[0]
     assert parts.sum() == 6.0
     assert parts[PART_INDEX["compute"]] == 3.0
     assert parts[PART_INDEX["memory"]] == 1.0
@@ -43,15 +43,15 @@ def test_a_gap_goes_where_the_operation_says() -> None:
     other = builder.add(1, part("compute", 4.0))
     builder.add(0, part("optimizer", 1.0), (other,), idle="imbalance_wait")
     program = builder.build()
-    parts = attribute(program, *longest_path(program), stream=0)
+    parts = attribute(program, *longest_path(program), [0])[0]
     assert parts[PART_INDEX["imbalance_wait"]] == 4.0
     assert parts[PART_INDEX["compute"]] == 0.0
 
 
-def test_the_time_after_the_last_operation_is_the_tail() -> None:
+def test_the_time_after_the_last_operation_is_bubble() -> None:
     program = two_streams()
-    parts = attribute(program, *longest_path(program), stream=1, tail="overhead")
-    assert parts[PART_INDEX["overhead"]] == 1.0
+    parts = attribute(program, *longest_path(program), [1])[0]
+    assert parts[PART_INDEX["bubble"]] == 1.0
     assert parts.sum() == 6.0
 
 
@@ -73,7 +73,7 @@ def test_operations_that_take_no_time() -> None:
     for evaluate in EVALUATORS:
         start_s, end_s = evaluate(program)
         assert end_s.max() == 2.0
-        assert attribute(program, start_s, end_s, 0).sum() == 2.0
+        assert attribute(program, start_s, end_s, [0]).sum() == 2.0
 
 
 @pytest.mark.parametrize("evaluate", EVALUATORS)

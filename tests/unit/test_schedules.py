@@ -6,17 +6,13 @@ import pytest
 
 from simulator.cost.memory import in_flight
 from simulator.errors import UserError
+from simulator.phase.pipeline import pipeline_program
 from simulator.plan import Layout
 from simulator.program import PART_INDEX, part
-from simulator.schedules import (
-    Chunk,
-    dualpipe,
-    gpipe,
-    interleaved,
-    one_f_one_b,
-    pipeline_program,
-    rank_orders,
-)
+from simulator.schedules.chunk import Chunk
+from simulator.schedules.dualpipe import dualpipe
+from simulator.schedules.one_way import gpipe, interleaved, one_f_one_b
+from simulator.schedules.table import SCHEDULES, rank_orders
 
 CASES = [
     ("1f1b", 1, 1, 1),
@@ -30,6 +26,21 @@ CASES = [
     ("interleaved", 4, 8, 2),
     ("interleaved", 4, 4, 3),
     ("interleaved", 3, 12, 5),
+    ("1f1b-overlap", 1, 1, 1),
+    ("1f1b-overlap", 1, 5, 1),
+    ("1f1b-overlap", 4, 3, 1),
+    ("1f1b-overlap", 4, 12, 1),
+    ("1f1b-overlap", 4, 8, 2),
+    ("1f1b-overlap", 3, 12, 5),
+    ("zb-h1", 1, 3, 1),
+    ("zb-h1", 4, 2, 1),
+    ("zb-h1", 6, 14, 1),
+    ("zb-h2", 1, 3, 1),
+    ("zb-h2", 4, 20, 1),
+    ("zb-h2", 6, 14, 1),
+    ("dualpipe-v", 2, 4, 2),
+    ("dualpipe-v", 4, 10, 2),
+    ("dualpipe-v", 7, 15, 2),
 ]
 
 
@@ -39,7 +50,7 @@ def halves(order: list[Chunk]) -> list[tuple[str, int, int, int]]:
     for chunk in order:
         done.append((chunk.kind[0], chunk.direction, chunk.micro_batch, chunk.turn))
         if chunk.kind == "FB":
-            done.append(("B", chunk.paired_direction, chunk.paired_micro_batch, 0))
+            done.append(("B", chunk.paired_direction, chunk.paired_micro_batch, chunk.paired_turn))
     return done
 
 
@@ -113,7 +124,9 @@ def test_interleaved_hands_over_from_the_last_rank_to_the_first(
 ) -> None:
     parts = stages * virtual_stages
     times = {kind: np.broadcast_to(part("compute", 1.0), (parts, micro_batches, len(PART_INDEX))) for kind in "FB"}
-    program = pipeline_program(interleaved(stages, micro_batches, virtual_stages), times, hop_s=0.5)
+    program = pipeline_program(
+        SCHEDULES["interleaved"], interleaved(stages, micro_batches, virtual_stages), times, hop_s=0.5
+    )
     hops = program.parts[:, PART_INDEX["pipeline"]] > 0
     assert (~hops).sum() == 2 * parts * micro_batches
     sent = np.bincount(program.stream[hops], minlength=3 * stages).reshape(3, stages)
@@ -147,7 +160,7 @@ def test_dualpipe_is_symmetric() -> None:
 def test_every_transfer_is_an_operation_of_its_own() -> None:
     stages, micro_batches = 4, 6
     times = {kind: np.broadcast_to(part("compute", 1.0), (stages, micro_batches, len(PART_INDEX))) for kind in "FB"}
-    program = pipeline_program(one_f_one_b(stages, micro_batches), times, hop_s=0.5)
+    program = pipeline_program(SCHEDULES["1f1b"], one_f_one_b(stages, micro_batches), times, hop_s=0.5)
     hops = program.parts[:, PART_INDEX["pipeline"]] > 0
     assert hops.sum() == 2 * (stages - 1) * micro_batches
     assert (~hops).sum() == 2 * stages * micro_batches
@@ -159,4 +172,4 @@ def test_every_transfer_is_an_operation_of_its_own() -> None:
 def test_a_schedule_that_waits_for_itself_is_an_error() -> None:
     times = {kind: np.zeros((1, 1, len(PART_INDEX))) for kind in "FB"}
     with pytest.raises(RuntimeError, match="waits for itself"):
-        pipeline_program([[Chunk("B", 0, 0), Chunk("F", 0, 0)]], times, 0.0)
+        pipeline_program(SCHEDULES["1f1b"], [[Chunk("B", 0, 0), Chunk("F", 0, 0)]], times, 0.0)
