@@ -173,7 +173,7 @@ def _schedule_problems(plan: Plan) -> Iterator[str]:
         yield f"plan.virtual_stages = {plan.virtual_stages}: one stage has one part; use 1, or more stages"
     elif fixed is not None and plan.virtual_stages not in {1, fixed}:
         yield (
-            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has {fixed} part per rank; use "
+            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has {fixed} part{'s' * (fixed > 1)} per rank; use "
             f"{fixed}, or schedule 'interleaved'"
         )
     if plan.schedule == "dualpipe-v" and plan.pipeline == 1:

@@ -8,7 +8,7 @@ import pytest
 
 INTERLEAVED = ["plan.schedule=interleaved", "plan.virtual_stages=2"]
 CASES: list[tuple[str, list[str], list[str]]] = [
-    ("training", ["plan.virtual_stages=2"], ["plan.virtual_stages = 2: schedule '1f1b' has one part per rank; use 1"]),
+    ("training", ["plan.virtual_stages=2"], ["plan.virtual_stages = 2: schedule '1f1b' has 1 part per rank; use 1"]),
     ("training", ["plan.virtual_stages=0"], ["plan.virtual_stages = 0"]),
     ("training", ["plan.virtual_stages=1000000"], ["plan.virtual_stages = 1000000"]),
     (
@@ -26,6 +26,17 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("training", [*INTERLEAVED, "plan.layers_per_stage=[2, 2]"], ["must be 4 positive numbers that add up to 4"]),
     ("training", [*INTERLEAVED, "workload.global_batch_sequences=24"], ["3 micro-batches are not a multiple of 2"]),
     ("decode", ["plan.virtual_stages=2"], ["plan.virtual_stages = 2"]),
+    (
+        "training",
+        ["plan.schedule=dualpipe-v", "plan.virtual_stages=3"],
+        ["plan.virtual_stages = 3: schedule 'dualpipe-v' has 2 part"],
+    ),
+    ("training", ["plan.schedule=dualpipe-v", "plan.pipeline=1"], ["plan.pipeline = 1: schedule 'dualpipe-v' folds"]),
+    (
+        "training",
+        ["plan.schedule=1f1b-overlap", "plan.virtual_stages=2", "plan.pipeline=1"],
+        ["plan.virtual_stages = 2: one stage has one part"],
+    ),
 ]
 
 
