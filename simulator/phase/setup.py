@@ -172,9 +172,10 @@ def _schedule_problems(plan: Plan) -> Iterator[str]:
     elif fixed is None and plan.virtual_stages > 1 == plan.pipeline:
         yield f"plan.virtual_stages = {plan.virtual_stages}: one stage has one part; use 1, or more stages"
     elif fixed is not None and plan.virtual_stages not in {1, fixed}:
+        has = "1 part" if fixed == 1 else f"{fixed} parts"
         yield (
-            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has {fixed} part{'s' * (fixed > 1)} per rank; use "
-            f"{fixed}, or schedule 'interleaved'"
+            f"plan.virtual_stages = {plan.virtual_stages}: schedule '{plan.schedule}' has {has} per rank; use {fixed}, "
+            "or schedule 'interleaved'"
         )
     if plan.schedule == "dualpipe-v" and plan.pipeline == 1:
         yield "plan.pipeline = 1: schedule 'dualpipe-v' folds several stages; use 2 or more, or schedule '1f1b-overlap'"
