@@ -6,15 +6,26 @@ Every record that holds a number holds its source.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from topologies.record import Record
+from topologies.shapes import AnyScaleOut, AnyScaleUp, ScaleOut, ScaleUp
+
+__all__ = [
+    "Accelerator",
+    "ClusterSpec",
+    "Dtype",
+    "Fabric",
+    "Memory",
+    "Peak",
+    "Power",
+    "Price",
+    "Record",
+    "ScaleOut",
+    "ScaleUp",
+]
 
 Dtype = Literal["fp16", "bf16", "fp8", "int8", "fp4", "int4"]
-
-
-class Record(BaseModel):
-    """A frozen record that refuses unknown keys, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Peak(Record):
@@ -100,30 +111,6 @@ class Fabric(Record):
     notes: str = ""
 
 
-class ScaleUp(Record):
-    """The inner network: which fabric, and how many chips one domain joins."""
-
-    fabric: str
-    domain_chips: int = Field(ge=1)
-    source: str = ""
-
-
-class ScaleOut(Record):
-    """The outer network: NIC fabric and the tree of switches above it.
-
-    `leaf_nodes` nodes share one group of leaf switches. With `rail_optimised` the NICs of equal index meet on one
-    leaf; with `planes` the rails never meet above it (multi-plane), so cross-rail traffic is forwarded in the node.
-    `oversubscription` is leaf downlink over leaf uplink bandwidth.
-    """
-
-    fabric: str
-    leaf_nodes: int = Field(ge=1)
-    rail_optimised: bool = True
-    planes: bool = False
-    oversubscription: float = Field(default=1.0, ge=1.0)
-    source: str = ""
-
-
 class ClusterSpec(Record):
     """A cluster: chips in nodes, nodes in a scale-up domain, domains on a scale-out network."""
 
@@ -135,7 +122,7 @@ class ClusterSpec(Record):
     max_chips: int | None = Field(default=None, ge=1, description="largest size that the described network can reach")
     status: Literal["shipping", "announced"] = "shipping"
     aliases: tuple[str, ...] = ()
-    scale_up: ScaleUp
-    scale_out: ScaleOut | None = None
+    scale_up: AnyScaleUp
+    scale_out: AnyScaleOut | None = None
     source: str
     notes: str = ""

@@ -17,7 +17,7 @@ from simulator.validation.names import find_cluster, formats
 from topologies.catalogue import accelerator
 from topologies.catalogue.machine_file import machine_parts
 from topologies.network import Network
-from topologies.specs import ClusterSpec
+from topologies.specs import ClusterSpec, ScaleOut
 from workloads.models.specs import Experts
 
 MODES: dict[str, Mode] = {"normal": "normal", "low_latency": "low-latency", "fused": "low-latency"}
@@ -121,7 +121,11 @@ def _per_node(cells: Cells, ranks: int, node_ranks: int) -> int:
 
 def _stride(cells: Cells, spec: ClusterSpec) -> int:
     """Nodes from one used node to the next."""
-    return spec.scale_out.leaf_nodes if cells.stated("placement") == "cross_leaf" and spec.scale_out else 1
+    return (
+        spec.scale_out.leaf_nodes
+        if cells.stated("placement") == "cross_leaf" and isinstance(spec.scale_out, ScaleOut)
+        else 1
+    )
 
 
 def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
