@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from topologies.errors import TopologyError
+from topologies.routes import Routes, path_latency_s
+
 CROSS_RAIL = "cross-rail"  # name of the tier at which rails that never meet exchange by forwarding inside a node
 
 
@@ -25,11 +28,15 @@ class Plane:
         Catalogue id of the fabric; calibrations are kept per fabric.
     port_bytes_per_s
         ``[ranks]`` capacity of each rank's port [bytes/s], one direction, all links together.
+    routes
+        The plane's links, where ranks have several ways to each other; its ranks then meet at one tier. None for full
+        meshes and forests.
     """
 
     name: str
     fabric: str
     port_bytes_per_s: NDArray[np.float64]
+    routes: Routes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +112,47 @@ class Network:
             tier[domain[source] == domain[target]] = index
         tier[source == target] = -1
         return tier
+
+    def latency_s(self, source: NDArray[np.int32], target: NDArray[np.int32]) -> float:
+        """Return the one-way time of a small message between the pair that is farthest apart [s].
+
+        Parameters
+        ----------
+        source, target
+            ``[pairs]`` rank indices.
+        """
+        tier_of = self.meeting_tier(source, target)
+        worst = 0.0
+        for index in np.unique(tier_of[tier_of >= 0]):
+            tier = self.tiers[index]
+            routes = self.planes[tier.plane].routes
+            here = tier_of == index
+            if routes is None or tier.name == CROSS_RAIL:
+                worst = max(worst, tier.latency_s)
+            else:
+                worst = max(worst, float(path_latency_s(routes, source[here], target[here]).max()))
+        return worst
+
+    def relay(self, source: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the rank that each flow over the outermost plane goes to first, ``[flows]``.
+
+        It is the target, or where the plane does not lead there, a rank of the target's node that it does lead to.
+
+        Raises
+        ------
+        TopologyError
+            If no rank of the target's node is in reach.
+        """
+        if self.tiers[-1].name != CROSS_RAIL:
+            return target
+        domain = next(tier.domain for tier in reversed(self.tiers[:-1]) if tier.plane == self.tiers[-1].plane)
+        apart = domain[source] != domain[target]
+        relay_of = np.full((int(self.node.max()) + 1, int(domain.max()) + 1), -1, dtype=np.int32)
+        relay_of[self.node[::-1], domain[::-1]] = np.arange(self.ranks, dtype=np.int32)[::-1]
+        relays = np.where(apart, relay_of[self.node[target], domain[source]], target)
+        if (relays < 0).any():
+            cut = int(np.flatnonzero(relays < 0)[0])
+            raise TopologyError(
+                f"network: rank {source[cut]} reaches no rank of the node of rank {target[cut]}; join their planes"
+            )
+        return relays.astype(np.int32)

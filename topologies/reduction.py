@@ -1,7 +1,8 @@
 """From a cluster's graph to the typed arrays that the cost models read.
 
-Each plane of the graph is either a full mesh of ranks or a forest: every NIC and switch hangs on at most one switch
-above it. Everything is read off vertices and edges, so a graph made or edited by hand reduces just as well.
+Planes that are full meshes of ranks or forests, in which every NIC and switch hangs on at most one switch above it,
+become ports, tiers and uplinks. Any other plane keeps its links and is routed over. Everything is read off vertices and
+edges, so a graph made or edited by hand reduces just as well.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topologies.errors import TopologyError
-from topologies.graph_tables import Edges, Floats, Ints, Vertices, read_edges, read_planes, read_vertices, refuse
+from topologies.graph_tables import Edges, Floats, Ints, Vertices, read_edges, read_planes, read_vertices
 from topologies.network import CROSS_RAIL, Network, Plane, Tier
+from topologies.routes import Policy, Routes, build_routes, distances, path_latency_s
+
+REACH = 2**24  # links x ranks up to which the diameter is exact
 
 
-def reduce_graph(graph: "nx.DiGraph[Any]") -> Network:
+def reduce_graph(graph: "nx.DiGraph[Any]", policy: Policy = "ecmp") -> Network:
     """Reduce a cluster graph to ranks, planes and tiers.
 
     Tiers stop at the first that joins all ranks. Where no tier does, because rails never meet (multi-plane), a last
@@ -26,20 +30,22 @@ def reduce_graph(graph: "nx.DiGraph[Any]") -> Network:
     ----------
     graph
         As `topologies.generators.build_graph` makes it. Arrays of the result are read-only.
+    policy
+        How planes with several ways between ranks are routed over, see `topologies.routes`.
 
     Raises
     ------
     TopologyError
-        If attributes are missing, capacities are not positive and finite, edges lack their reverse, a vertex hangs on
-        two switches, or ranks cannot reach each other.
+        If attributes are missing, capacities are not positive and finite, edges lack their reverse, or ranks
+        cannot reach each other.
     """
     vertices, node, rail = read_vertices(graph)
     edges = read_edges(graph, vertices)
     planes: list[Plane] = []
     tiers: list[Tier] = []
     for index, (name, fabric, idle_port) in enumerate(read_planes(graph)):
-        port, found = _reduce_plane(vertices, edges.take(edges.plane == index), index)
-        planes.append(Plane(name, fabric, np.where(np.isfinite(port), port, idle_port)))
+        port, found, routes = _reduce_plane(vertices, edges.take(edges.plane == index), index, policy)
+        planes.append(Plane(name, fabric, np.where(np.isfinite(port), port, idle_port), routes))
         for tier in found:
             tiers.append(tier)
             if tier.uplink_bytes_per_s.size == 1:
@@ -48,18 +54,19 @@ def reduce_graph(graph: "nx.DiGraph[Any]") -> Network:
     return _freeze(Network(vertices.ranks, node, rail, tuple(planes), tuple(tiers)))
 
 
-def _reduce_plane(vertices: Vertices, edges: Edges, plane: int) -> tuple[Floats, list[Tier]]:
-    """Return `[ranks]` port capacity (infinite where a rank has no link) and the plane's tiers, inside out."""
+def _reduce_plane(
+    vertices: Vertices, edges: Edges, plane: int, policy: Policy
+) -> tuple[Floats, list[Tier], Routes | None]:
+    """Return `[ranks]` port capacity (infinite where a rank has no link), the plane's tiers inside out, and routes.
+
+    Meshes and forests need no routes, for there is one way only.
+    """
     level = _levels(vertices, edges)
     flat = level[edges.source] == level[edges.target]
-    mesh = flat & (level[edges.source] == 0)
-    if mesh.any() and not mesh.all():
-        raise TopologyError(f"plane {plane}: ranks are linked directly and to switches; use one plane for each")
-    if not edges.source.size or mesh.any():
-        return _reduce_mesh(vertices, edges, plane)
-    ends = [(vertices.names[edges.source[i]], vertices.names[edges.target[i]]) for i in np.flatnonzero(flat)]
-    refuse([f"edge {u!r} -> {v!r}: both ends are as far from their ranks; make all ranks alike" for u, v in ends])
-    return _reduce_forest(vertices, edges, level, plane)
+    simple = _reduce_mesh(vertices, edges, plane) if not edges.source.size or level.max(initial=0) == 0 else None
+    if simple is None and not flat.any():
+        simple = _reduce_forest(vertices, edges, level, plane)
+    return (*simple, None) if simple else _reduce_routed(vertices, edges, level, plane, policy)
 
 
 def _levels(vertices: Vertices, edges: Edges) -> Ints:
@@ -74,17 +81,16 @@ def _levels(vertices: Vertices, edges: Edges) -> Ints:
     return level
 
 
-def _reduce_mesh(vertices: Vertices, edges: Edges, plane: int) -> tuple[Floats, list[Tier]]:
+def _reduce_mesh(vertices: Vertices, edges: Edges, plane: int) -> tuple[Floats, list[Tier]] | None:
+    """Return port and tier of full meshes with equal links, or None if they are something else."""
     ranks = vertices.ranks
     first = np.arange(ranks)  # the lowest rank of each clique names it
     np.minimum.at(first, edges.source, edges.target)
     domain, size = _number(first)
     peers = np.bincount(edges.source, minlength=ranks)
     outside = domain[edges.source] != domain[edges.target]
-    if outside.any() or (peers != size[domain] - 1).any():
-        raise TopologyError(f"plane {plane}: not every pair in a mesh is linked; complete it, or use a switch")
-    if edges.source.size and np.ptp(edges.bytes_per_s):
-        raise TopologyError(f"plane {plane}: links of a full mesh differ in bytes_per_s; make them equal")
+    if outside.any() or (peers != size[domain] - 1).any() or (edges.source.size and np.ptp(edges.bytes_per_s)):
+        return None
     port = np.bincount(edges.source, edges.bytes_per_s, ranks)
     pair = float(edges.bytes_per_s[0]) if edges.source.size else np.inf
     latency = float(edges.latency_s.max(initial=0.0))
@@ -92,16 +98,21 @@ def _reduce_mesh(vertices: Vertices, edges: Edges, plane: int) -> tuple[Floats, 
     return np.where(peers > 0, port, np.inf), [tier]
 
 
-def _reduce_forest(vertices: Vertices, edges: Edges, level: Ints, plane: int) -> tuple[Floats, list[Tier]]:
+def _reduce_forest(vertices: Vertices, edges: Edges, level: Ints, plane: int) -> tuple[Floats, list[Tier]] | None:
+    """Return port and tiers of a forest in which all ranks have the same tiers above them, or None."""
     up = edges.take(level[edges.target] == level[edges.source] + 1)
     down = edges.take(level[edges.target] == level[edges.source] - 1)
     parents = np.bincount(up.source, minlength=level.size)
-    many = [(vertices.names[i], parents[i]) for i in np.flatnonzero(parents > 1)]
-    refuse([f"vertex {v!r}: hangs on {count} switches; merge equal-cost switches into one" for v, count in many])
+    if (parents > 1).any():
+        return None
     parent = np.arange(level.size)
     parent[up.source] = up.target
-    rate, climb, descend = np.full(level.size, np.inf), np.zeros(level.size), np.zeros(level.size)
-    rate[up.source], climb[up.source], descend[down.target] = up.bytes_per_s, up.latency_s, down.latency_s
+    rate, back = np.full(level.size, np.inf), np.full(level.size, np.inf)
+    climb, descend = np.zeros(level.size), np.zeros(level.size)
+    rate[up.source], climb[up.source] = up.bytes_per_s, up.latency_s
+    back[down.target], descend[down.target] = down.bytes_per_s, down.latency_s
+    if (rate != back).any():
+        return None
     at = np.arange(vertices.ranks)
     port, to_top, from_top = np.full(at.size, np.inf), np.zeros(at.size), np.zeros(at.size)
     tiers: list[Tier] = []
@@ -113,14 +124,50 @@ def _reduce_forest(vertices: Vertices, edges: Edges, level: Ints, plane: int) ->
         to_top, from_top, at = to_top + climb[at], from_top + descend[at], parent[at]
         names = {vertices.tier[i] for i in np.unique(at)}
         if len(names) > 1:
-            found = " and ".join(sorted(names))
-            raise TopologyError(f"plane {plane}: as many links up, ranks are at {found}; make all ranks alike")
-        if not vertices.is_nic[at[0]]:
+            return None
+        shared = np.unique(at).size < at.size
+        if shared or not vertices.is_nic[at[0]]:
             domain, _ = _number(at)
             uplink = rate[np.unique(at)]
             latency = float(to_top.max() + from_top.max())
             tiers.append(Tier(names.pop(), plane, domain, latency, uplink, hops=2 * height))
     return port, tiers
+
+
+def _reduce_routed(
+    vertices: Vertices, edges: Edges, level: Ints, plane: int, policy: Policy
+) -> tuple[Floats, list[Tier], Routes]:
+    """Return ports, the one tier at which ranks of such a plane meet, and its routes."""
+    ranks = vertices.ranks
+    here = np.flatnonzero((level >= 0) & (np.arange(level.size) >= ranks))
+    position = np.full(level.size, -1, dtype=np.int64)
+    position[:ranks], position[here] = np.arange(ranks), np.arange(ranks, ranks + here.size)
+    names = tuple(str(vertices.names[i]) for i in [*range(ranks), *here.tolist()])
+    source, target = position[edges.source], position[edges.target]
+    routes = build_routes(names, source, target, edges.bytes_per_s, edges.latency_s, policy)
+    label, before = np.arange(len(names)), None
+    while before is None or (label != before).any():
+        before = label.copy()
+        np.minimum.at(label, source, label[target])
+    domain, size = _number(label[:ranks])
+    hops, latency = _reach(routes, ranks)
+    top = vertices.tier[here[level[here].argmax()]] if here.size else "node"
+    linked = np.bincount(edges.source, minlength=ranks)[:ranks] > 0
+    port = np.where(linked, np.bincount(source, edges.bytes_per_s, ranks)[:ranks], np.inf)
+    return port, [Tier(top, plane, domain, latency, np.full(size.size, np.inf), hops=hops)], routes
+
+
+def _reach(routes: Routes, ranks: int) -> tuple[int, float]:
+    """Return the hops and the latency [s] between the ranks farthest apart.
+
+    Exact while links x ranks stay below a limit; else the farthest from some ranks, spread evenly, which is the same
+    on graphs that look alike from every rank.
+    """
+    few = max(1, min(ranks, REACH // max(routes.source.size, 1)))
+    ends = np.unique(np.linspace(0, ranks - 1, few).astype(np.int64))
+    hops = distances(routes, ends)[:ranks]
+    at = hops.argmax(axis=0)
+    return int(hops.max()), float(path_latency_s(routes, at, ends).max())
 
 
 def _number(label: Ints) -> tuple[NDArray[np.int32], Ints]:

@@ -1,8 +1,8 @@
 """Bytes on links: the busiest-link bound that no transfer undercuts.
 
 A set of flows loads the ports of its ranks, the uplinks of the domains it leaves and the direct links of full-mesh
-domains. The time of the set is at least the busiest link's bytes over its capacity; for well-scheduled collectives it
-is close to that.
+domains; where a plane has several ways, every link that its routes take. The time of the set is at least the busiest
+link's bytes over its capacity; for well-scheduled collectives it is close to that.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topologies.network import Network, Plane, Tier
+from topologies.routes import Routes, link_bytes
 
 Floats = NDArray[np.float64]
 Ranks = NDArray[np.int32]
@@ -38,13 +39,16 @@ class LinkLoads:
     kind
         What the links are, for example ``leaf up link``.
     number
-        ``[links]`` which one each is: a rank, a domain, or ``source * ranks + target`` of a direct link.
+        ``[links]`` which one each is: a rank, a domain, ``source * ranks + target`` of a direct link, or a link of
+        `routes`.
     capacity_bytes_per_s
         ``[links]`` one direction.
     size_bytes
         ``[links, columns]`` bytes of the flows counted under each column.
     pairs_of
         Ranks in the cluster where links join two of them directly, else 0.
+    routes
+        The plane's routes where `number` is one of their links.
     """
 
     plane: int
@@ -53,6 +57,7 @@ class LinkLoads:
     capacity_bytes_per_s: Floats
     size_bytes: Floats
     pairs_of: int = 0
+    routes: Routes | None = None
 
     @property
     def time_s(self) -> Floats:
@@ -63,6 +68,8 @@ class LinkLoads:
     def name(self, row: int) -> str:
         """Return what a reader calls the link of a row."""
         number = int(self.number[row])
+        if self.routes is not None:
+            return f"{self.kind} {self.routes.name(number)}"
         which = f"{number // self.pairs_of}->{number % self.pairs_of}" if self.pairs_of else str(number)
         return f"{self.kind} {which}"
 
@@ -148,6 +155,9 @@ def link_loads(
         if not chosen.any():
             continue
         own = flows if chosen.all() else flows.take(chosen)
+        if plane.routes is not None:
+            found.append(_routed_loads(network, own, columns, index, plane.routes))
+            continue
         found += _port_loads(own, columns, index, plane, ports)
         for level in levels:
             tier = network.tiers[level]
@@ -156,6 +166,12 @@ def link_loads(
             if np.isfinite(tier.pair_bytes_per_s):
                 found += _direct_loads(own.take(own.level == level), columns, tier, network.ranks, ports)
     return found
+
+
+def _routed_loads(network: Network, flows: _Flows, columns: int, index: int, routes: Routes) -> LinkLoads:
+    target = network.relay(flows.source, flows.target)
+    size = link_bytes(routes, flows.source, target, flows.size_bytes, flows.column, columns)
+    return LinkLoads(index, "link", np.arange(routes.source.size), routes.bytes_per_s, size, routes=routes)
 
 
 def _port_loads(flows: _Flows, columns: int, index: int, plane: Plane, ports: NDArray[np.int64]) -> Iterator[LinkLoads]:

@@ -1,11 +1,15 @@
 """Bytes on links: who shares what, and what nobody shares."""
 
+from typing import Any
+
+import networkx as nx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from simulator.cost.links import LinkTime, busiest_links, link_loads
 from topologies.network import Network, Plane, Tier
+from topologies.reduction import reduce_graph
 
 PORT, NIC, UPLINK, PAIR = 100.0, 25.0, 40.0, 10.0
 
@@ -85,3 +89,59 @@ def test_ports_can_be_limited_to_a_group() -> None:
     assert of_group["Net port out of rank"].size_bytes[:, 0].tolist() == [40.0, 10.0]
     assert of_group["Net port in of rank"].size_bytes[:, 0].tolist() == [0.0, 20.0]
     assert of_group["leaf up link"].size_bytes[:, 0].tolist() == [10.0, 60.0]  # everybody's
+
+
+def clos(spines: int, leaf_spine: float) -> Network:
+    """Four leaves of two ranks; equal-cost spines, either one vertex for all or each its own."""
+    graph: Any = nx.DiGraph(planes=[{"name": "Net", "fabric": "net", "port_bytes_per_s": NIC}])
+    for rank in range(8):
+        graph.add_node(rank, kind="rank", rank=rank, node=rank // 2, rail=rank % 2)
+    for tier, count in (("leaf", 4), ("spine", spines)):
+        graph.add_nodes_from((f"{tier} {index}" for index in range(count)), kind="switch", tier=tier, plane=0)
+    cables = [(rank, f"leaf {rank // 2}", NIC) for rank in range(8)]
+    cables += [(f"leaf {leaf}", f"spine {spine}", leaf_spine) for leaf in range(4) for spine in range(spines)]
+    for low, high, rate in cables:
+        for ends in ((low, high), (high, low)):
+            graph.add_edge(*ends, bytes_per_s=rate, latency_s=1e-6, plane=0)
+    return reduce_graph(graph)
+
+
+def test_parallel_switches_one_by_one_carry_what_their_sum_does() -> None:
+    draw = np.random.default_rng(4)
+    source, target = draw.integers(0, 8, (2, 40)).astype(np.int32)
+    size = draw.uniform(1, 9, 40)
+    merged, apart = clos(1, 30.0), clos(3, 10.0)
+    assert merged.planes[0].routes is None
+    assert apart.planes[0].routes is not None
+    bound = max(link.time_s for link in busiest_links(merged, source, target, size))
+    (found,) = busiest_links(apart, source, target, size)
+    assert found.time_s == pytest.approx(bound)
+    assert merged.latency_s(source, target) == apart.latency_s(source, target) == pytest.approx(4e-6)
+    near = ints(0), ints(1)
+    assert apart.latency_s(*near) == pytest.approx(2e-6)
+
+
+def test_rails_that_never_meet_are_reached_through_the_node() -> None:
+    """Two rails, each with two parallel switches; rank 0 (rail 0) reaches rank 3 (rail 1) by rank 2, its node mate."""
+    graph: Any = nx.DiGraph(
+        planes=[
+            {"name": "Bus", "fabric": "bus", "port_bytes_per_s": PORT},
+            {"name": "Net", "fabric": "net", "port_bytes_per_s": NIC},
+        ]
+    )
+    for rank in range(4):
+        graph.add_node(rank, kind="rank", rank=rank, node=rank // 2, rail=rank % 2)
+    graph.add_nodes_from(["node 0", "node 1"], kind="switch", tier="node", plane=0)
+    graph.add_nodes_from(["leaf 0", "leaf 1", "leaf 2", "leaf 3"], kind="switch", tier="leaf", plane=1)
+    cables = [(rank, f"node {rank // 2}", PORT, 0) for rank in range(4)]
+    cables += [(rank, f"leaf {2 * (rank % 2) + twin}", NIC / 2, 1) for rank in range(4) for twin in range(2)]
+    for low, high, rate, plane in cables:
+        for ends in ((low, high), (high, low)):
+            graph.add_edge(*ends, bytes_per_s=rate, latency_s=1e-6, plane=plane)
+    net = reduce_graph(graph)
+    assert net.relay(ints(0, 0, 1), ints(3, 2, 2)).tolist() == [2, 2, 3]
+    (loads,) = link_loads(net, ints(0), ints(3), np.array([100.0]))
+    assert {loads.name(row) for row in np.flatnonzero(loads.size_bytes)} == {
+        "link 0 -> leaf 0", "link 0 -> leaf 1", "link leaf 0 -> 2", "link leaf 1 -> 2"
+    }  # fmt: skip
+    assert loads.busiest().time_s == pytest.approx(100.0 / NIC)
