@@ -35,6 +35,8 @@ class Program:
     idle
         ``[operations]`` index of the part that a stream's gap before the operation goes to; -1 for the parts of the
         operation that ended last among those it waited for.
+    labels
+        ``[operations]`` what each is, for timelines.
     """
 
     duration_s: Floats
@@ -42,6 +44,7 @@ class Program:
     waits_for: tuple[tuple[int, ...], ...]
     parts: Floats
     idle: NDArray[np.int32]
+    labels: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -53,14 +56,16 @@ class ProgramBuilder:
     waits_for: list[tuple[int, ...]] = field(default_factory=list)
     parts: list[Floats] = field(default_factory=list)
     idle: list[int] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
-    def add(self, stream: int, parts: Floats, waits_for: Sequence[int] = (), idle: str = "") -> int:
+    def add(self, stream: int, parts: Floats, waits_for: Sequence[int] = (), *, idle: str = "", label: str = "") -> int:
         """Append an operation that takes the sum of `parts` ``[len(PARTS)]`` [s]; return its index."""
         self.idle.append(PART_INDEX[idle] if idle else -1)
         self.duration_s.append(float(parts.sum()))
         self.stream.append(stream)
         self.waits_for.append(tuple(waits_for))
         self.parts.append(parts)
+        self.labels.append(label)
         return len(self.duration_s) - 1
 
     def build(self) -> Program:
@@ -71,6 +76,7 @@ class ProgramBuilder:
             tuple(self.waits_for),
             np.array(self.parts).reshape(-1, len(PARTS)),
             np.array(self.idle, dtype=np.int32),
+            tuple(self.labels),
         )
 
 
@@ -141,4 +147,5 @@ def merged(programs: Sequence[Program], streams: int) -> ProgramBuilder:
         builder.waits_for += [tuple(other + offset for other in waits) for waits in program.waits_for]
         builder.parts += list(program.parts)
         builder.idle += program.idle.tolist()
+        builder.labels += program.labels
     return builder

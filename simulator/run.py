@@ -1,6 +1,7 @@
 """One scenario in, one result out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,26 @@ MFU_CONVENTION = (
     "eight- and four-bit GEMMs may pass 100 %"
 )
 Evaluator = Callable[[Program], tuple[Floats, Floats]]
+Ran = tuple[Program, Floats, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A result, and the operations that it came from with their times.
+
+    Parameters
+    ----------
+    program, start_s, end_s
+        What ran, and when each operation started and ended ``[operations]`` [s]; in serving, one iteration.
+    replicas
+        Pipelines side by side in the program (EP groups that are simulated one by one).
+    """
+
+    result: Result
+    program: Program
+    start_s: Floats
+    end_s: Floats
+    replicas: int = 1
 
 
 def run(scenario: Scenario, allow_oom: bool = False) -> Result:
@@ -44,29 +65,38 @@ def run(scenario: Scenario, allow_oom: bool = False) -> Result:
     UserError, TopologyError, WorkloadError
         If the scenario can't be run, every problem on a line of its own.
     """
+    return simulate(scenario, allow_oom).result
+
+
+def simulate(scenario: Scenario, allow_oom: bool = False) -> Simulation:
+    """Simulate one scenario and keep its operations; parameters and errors as `run`."""
     resolved = setup(scenario)
     evaluate: Evaluator = execute if scenario.fidelity == "des" else longest_path
     if scenario.workload.phase == "training":
         step = training_step(resolved, draw_all=scenario.fidelity == "des")
         memory = _training_memory(resolved, step.routed)
         warnings = _refuse_oom(memory, allow_oom)
-        return _result(resolved, _train(step, evaluate), step.routed, memory, warnings, 1.0, _training_notes(step))
+        parts, ran = _train(step, evaluate)
+        result = _result(resolved, parts, step.routed, memory, warnings, 1.0, _training_notes(step))
+        return Simulation(result, *ran, step.replicas)
     iteration = serving_iteration(resolved)
     memory = _serving_memory(resolved, iteration)
     warnings = _refuse_oom(memory, allow_oom)
-    parts = _serve(iteration, evaluate)
+    parts, ran = _serve(iteration, evaluate)
     notes = _serving_notes(iteration)
-    return _result(resolved, parts, iteration.routed, memory, warnings, iteration.tokens_per_sequence, notes)
+    gained = iteration.tokens_per_sequence
+    return Simulation(_result(resolved, parts, iteration.routed, memory, warnings, gained, notes), *ran)
 
 
-def _train(step: TrainingStep, evaluate: Evaluator) -> Floats:
+def _train(step: TrainingStep, evaluate: Evaluator) -> tuple[Floats, Ran]:
     """Seconds by part of the mean rank; what transfers between stages add to the idle time is `pipeline`."""
 
     def mean_rank(program: Program, times: tuple[Floats, Floats]) -> Floats:
         return _mean([*attribute(program, *times, step.compute_streams, skewed=step.schedule.skewed)])
 
     program = step.program()
-    parts = mean_rank(program, evaluate(program))
+    times = evaluate(program)
+    parts = mean_rank(program, times)
     if step.hop_s > 0:
         instant = without(program, "pipeline")
         free = mean_rank(instant, longest_path(instant))
@@ -74,14 +104,15 @@ def _train(step: TrainingStep, evaluate: Evaluator) -> Floats:
         exposed = min(max(parts[bubble] - free[bubble], 0.0), parts[bubble])
         parts[bubble] -= exposed
         parts[PART_INDEX["pipeline"]] += exposed
-    return parts
+    return parts, (program, *times)
 
 
-def _serve(iteration: ServingIteration, evaluate: Evaluator) -> Floats:
-    """Seconds by part of the mean iteration, on the compute stream."""
+def _serve(iteration: ServingIteration, evaluate: Evaluator) -> tuple[Floats, Ran]:
+    """Seconds by part of the mean iteration, on the compute stream; what ran is the first that was drawn."""
     drawn = [None] if evaluate is longest_path else list(range(ITERATIONS))
     programs = [iteration.program(index) for index in drawn]
-    return _mean([attribute(program, *evaluate(program), [0])[0] for program in programs])
+    ran = [(program, *evaluate(program)) for program in programs]
+    return _mean([attribute(*each, [0])[0] for each in ran]), ran[0]
 
 
 def _mean(rows: list[Floats]) -> Floats:

@@ -15,6 +15,7 @@ Examples:
   epsim run dsv3-train-h800
   epsim run my.toml --set cluster.chips=512 --set plan.expert=32
   epsim run dsv3-decode-cloudmatrix384 --set fidelity=des --json
+  epsim run dsv3-train-h800 --timeline out/step.json
   epsim run dsv3-decode-h800 --calibration my-fabric.toml --calibration my-chip.toml
 """
 )
@@ -30,6 +31,13 @@ Examples:
 )
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the results; default out/NAME-DIGEST.")
 @click.option("--allow-oom", is_flag=True, help="Answer even if the plan does not fit device memory.")
+@click.option(
+    "--timeline",
+    "timeline_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="Also write every operation as a trace for https://ui.perfetto.dev (Chrome JSON).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--sources", is_flag=True, help="Also list where every figure that was used comes from.")
 def run(
@@ -38,6 +46,7 @@ def run(
     calibration: tuple[str, ...],
     out: str | None,
     allow_oom: bool,
+    timeline_file: str | None,
     as_json: bool,
     sources: bool,
 ) -> None:
@@ -48,13 +57,17 @@ def run(
     from reports.plots import breakdown_bars
     from reports.tables import console, result_table, source_table
     from simulator.manifest import manifest_bytes, result_bytes
-    from simulator.output import write_folder
-    from simulator.run import run as simulate
+    from simulator.output import write_file, write_folder
+    from simulator.run import simulate
     from simulator.scenario_file import load_scenario
+    from simulator.timeline import timeline
 
     own = (f"calibration={json.dumps(calibration)}",) if calibration else ()
     asked = load_scenario(scenario, (*overrides, *own))
-    result = simulate(asked, allow_oom)
+    simulation = simulate(asked, allow_oom)
+    result = simulation.result
+    if timeline_file:
+        write_file(Path(timeline_file), timeline(simulation))
     target = folder(out, Path("out") / f"{slug(asked.name)}-{result.digest}")
     write_folder(target, {"result.json": result_bytes(result), "manifest.json": manifest_bytes(asked, result)})
     draw(breakdown_bars, [result], path=target / "breakdown.png")

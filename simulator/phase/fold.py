@@ -13,6 +13,8 @@ from workloads.models.specs import ModelSpec
 
 Floats = NDArray[np.float64]
 COMPUTE, COMMUNICATION = 0, 1
+# What follows a layer's attention, in order.
+_EXPERT_BLOCKS = ((COMMUNICATION, "dispatch"), (COMPUTE, "experts"), (COMMUNICATION, "combine"))
 
 
 def layer_blocks(model: ModelSpec, times: LayerTimes) -> Floats:
@@ -112,12 +114,16 @@ def iteration_program(blocks: Floats, ends: Floats, micro_batches: int) -> Progr
     builder = ProgramBuilder()
     after: list[tuple[int, ...]] = [()] * micro_batches
     for layer in range(blocks.shape[2]):
-        ready = [builder.add(COMPUTE, blocks[0, m, layer], after[m]) for m in range(micro_batches)]
+        names = [f"layer {layer}" + f", micro-batch {m}" * (micro_batches > 1) for m in range(micro_batches)]
+        ready = [builder.add(COMPUTE, blocks[0, m, layer], after[m], label=names[m]) for m in range(micro_batches)]
         if not blocks[1:, :, layer].any():
             after = [(op,) for op in ready]
             continue
-        sent = [builder.add(COMMUNICATION, blocks[1, m, layer], (ready[m],)) for m in range(micro_batches)]
-        done = [builder.add(COMPUTE, blocks[2, m, layer], (sent[m],)) for m in range(micro_batches)]
-        after = [(builder.add(COMMUNICATION, blocks[3, m, layer], (done[m],)),) for m in range(micro_batches)]
-    builder.add(COMPUTE, ends, [op for ops in after for op in ops])
+        for index, (stream, what) in enumerate(_EXPERT_BLOCKS, start=1):
+            ready = [
+                builder.add(stream, blocks[index, m, layer], (ready[m],), label=f"{what}, {names[m]}")
+                for m in range(micro_batches)
+            ]
+        after = [(op,) for op in ready]
+    builder.add(COMPUTE, ends, [op for ops in after for op in ops], label="embedding, LM head, sampling, drafts")
     return builder.build()

@@ -12,6 +12,7 @@ from simulator.schedules.table import Schedule
 Floats = NDArray[np.float64]
 # Streams of one stage in `pipeline_program`: compute, and sending in either direction.
 STREAMS_PER_STAGE = 3
+_KINDS = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
 
 
 def partners(schedule: Schedule, ranks: int, parts: int) -> NDArray[np.int64]:
@@ -88,7 +89,8 @@ class _PipelineWriter:
             return False
         row = rows[chunk.micro_batch + chunk.direction * self.per_direction]
         waits = [op for need in needs if need for op in need]
-        op = self.builder.add(rank, row, waits, idle="bubble")
+        label = " + ".join(f"{self._name(*half)}" for half in halves)
+        op = self.builder.add(rank, row, waits, idle="bubble", label=label)
         for half in halves:
             self._send(rank, op, *half)
         return True
@@ -108,14 +110,19 @@ class _PipelineWriter:
         if onward == self.parts:
             self.arrived["B", direction, stage, micro_batch] = op
         elif onward >= 0:
-            arrival = op if self._same_rank(stage, onward) else self._hop(rank, op, kind, direction, stage)
+            arrival = op if self._same_rank(stage, onward) else self._hop(rank, op, kind, direction, stage, micro_batch)
             self.arrived["F" if kind == "F" else "B", direction, onward, micro_batch] = arrival
 
     def _same_rank(self, part_a: int, part_b: int) -> bool:
         """Return whether neighbouring parts lie on one rank, as at the turn of a folded pipeline."""
         return self.schedule.folded and part_a + part_b == self.parts - 1
 
-    def _hop(self, rank: int, op: int, kind: str, direction: int, stage: int) -> int:
+    def _hop(self, rank: int, op: int, kind: str, direction: int, stage: int, micro_batch: int) -> int:
         backwards = direction == 1 or (self.schedule.folded and stage >= self.ranks)
         outward = int((kind == "F") != backwards)
-        return self.builder.add(self.ranks * (1 + outward) + rank, self.hop, (op,))
+        label = f"send {self._name(kind, direction, stage, micro_batch)}"
+        return self.builder.add(self.ranks * (1 + outward) + rank, self.hop, (op,), label=label)
+
+    def _name(self, kind: str, direction: int, stage: int, micro_batch: int) -> str:
+        of_part = f", part {stage}" if self.parts > self.ranks else ""
+        return f"{_KINDS[kind]} {micro_batch + direction * self.per_direction}{of_part}"

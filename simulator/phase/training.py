@@ -87,8 +87,8 @@ class TrainingStep:
             waits = [int(ops[stage] + offset) for ops, offset in zip(last, offsets, strict=False)]
             for replica in range(self.replicas):
                 stream = replica * STREAMS_PER_STAGE * placed.pipeline + stage
-                done = builder.add(stream, self.gradients[stage], waits, idle="imbalance_wait")
-                builder.add(stream, self.optimizer[stage], (done,))
+                done = builder.add(stream, self.gradients[stage], waits, idle="imbalance_wait", label="gradients")
+                builder.add(stream, self.optimizer[stage], (done,), label="optimizer")
         return builder.build()
 
     def _last_chunks(self, pipeline: Program) -> list[int]:
