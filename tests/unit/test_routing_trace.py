@@ -48,6 +48,26 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["t.npz", "t.parquet"])
+def test_gate_weights_come_back(tmp_path: Path, name: str) -> None:
+    gates = np.random.default_rng(1).random((60, 3, 4)).astype(np.float32)
+    trace = small_trace(gate_weights=gates)
+    write_trace(trace, tmp_path / name)
+    again = read_trace(tmp_path / name)
+    assert np.array_equal(again.gate_weights, gates)
+    assert again.digest == trace.digest != small_trace().digest
+
+
+def test_another_content_than_the_digest_says_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    write_trace(small_trace(), path)
+    with np.load(path) as arrays:
+        about, lens = str(arrays["about"]), arrays["seq_lens"]
+    np.savez(path, experts=small_trace(seed=1).experts, seq_lens=lens, about=about)
+    with pytest.raises(WorkloadError, match=r"digest: [0-9a-f]{20}\.\.\.: the content has"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize("name", ["t.npz", "t.parquet"])
 def test_same_trace_same_bytes(tmp_path: Path, name: str) -> None:
     written = []
     for _ in range(2):
@@ -93,6 +113,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         ({"experts": np.tile(np.arange(-1, 3), (60, 3, 1))}, "id -1"),
         ({"experts": np.zeros((60, 3, 4), dtype=np.uint8)}, r"token 0, layer 0: \[0, 0, 0, 0\]: repeats"),
         ({"phase": "training"}, "phase: 'training'"),
+        ({"gate_weights": np.ones((60, 3, 5))}, r"gate_weights: float64 \(60, 3, 5\): must be floats"),
+        ({"gate_weights": np.full((60, 3, 4), -0.5)}, "gate_weights: token 0, layer 0: -0.5"),
+        ({"gate_weights": np.full((60, 3, 4), np.nan)}, "gate_weights: token 0, layer 0: nan"),
     ],
 )
 def test_defective_arrays_are_refused(change: dict[str, Any], message: str) -> None:
@@ -205,9 +228,10 @@ def table(change: Callable[[dict[str, Any]], None]) -> Any:
         (lambda p: p.update(sequence=pa.array(np.zeros(60))), "sequence: double: must be int32"),
         (lambda p: p.update(sequence=pa.array(np.full(60, 1, dtype=np.int32))), "must count up from 0"),
         (lambda p: p.update(sequence=pa.array([None] * 60, pa.int32())), "empty cells"),
-        (lambda p: p.update(metadata={}), "top_k: missing"),
+        (lambda p: p.update(metadata={}), "epsim: missing"),
+        (lambda p: p.update(metadata={b"epsim": b"{}"}), "top_k missing"),
         (lambda p: p.update(metadata={b"epsim": b"{}", b"top_k": b"5"}), "12 ids per token"),
-        (lambda p: p.update(metadata={b"top_k": b"4"}), "12 ids per token"),
+        (lambda p: p.update(metadata={b"top_k": b"4"}), "epsim: missing"),
         (lambda p: p.update(metadata={b"epsim": b"{}", b"top_k": b"4"}), "about.model: missing"),
         (lambda p: p.update({key: p[key][:0] for key in ("sequence", "experts")}), "empty"),
     ],

@@ -1,22 +1,21 @@
-"""Arrays out of files from strangers: nothing is executed, and nothing is allocated that the file can't hold."""
+"""Native trace files: what they look like as Parquet, and how they are written whole or not at all."""
 
-import zipfile
-import zlib
-from collections.abc import Sequence
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
 
-# Real traces compress by less than 100; a header that claims more than this much more than the file has is a lie.
+_TYPES = {int: "an integer from 0 to 65536", str: "a string", bool: "true or false"}
+# As for npz: a schema that claims more than this much more than the file has is a lie.
 _MOST_INFLATION = 1000
-_ROW_KEY, _IDS_KEY, _ABOUT_KEY = "sequence", "experts", b"epsim"
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+ABOUT_KEY = "epsim"  # of the schema, and `about` in npz: JSON that says what was recorded
 
 
 def is_parquet(path: Path) -> bool:
@@ -37,48 +36,81 @@ def is_parquet(path: Path) -> bool:
     return start == b"PAR1"
 
 
-def read_npz(path: Path, required: Sequence[str], texts: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """Read named integer arrays and text scalars of an npz file.
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a trace file for writing under a temporary name, which takes its own name when all is written.
 
     Raises
     ------
     WorkloadError
-        If the file is damaged, or an array is missing, of another kind, or larger than the file can hold.
+        If the name ends neither in .npz nor in .parquet, or the file can't be written.
+    """
+    if path.suffix not in (".npz", ".parquet"):
+        raise WorkloadError(f"{path}: must end in .npz or .parquet")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise WorkloadError(f"{path}: {error.strerror or error}; can't be written") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read_about(
+    text: str, known: Mapping[str, type], given: Mapping[str, Any], required: Sequence[str]
+) -> dict[str, Any]:
+    """Return what a file says about itself.
+
+    Parameters
+    ----------
+    text
+        JSON object.
+    known
+        Name to type of each value; others are ignored.
+    given
+        Values to take where the file is silent.
+    required
+        Names that must be there.
+
+    Raises
+    ------
+    WorkloadError
+        One line per value that is missing or of another type.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            present = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            missing = [name for name in (*required, *texts) if name not in present]
-            if missing:
-                raise WorkloadError(
-                    *(f"{name}: missing; the file has {', '.join(present) or 'nothing'}" for name in missing)
-                )
-            limit = _MOST_INFLATION * path.stat().st_size
-            for name in (*required, *texts):
-                _check_member(archive, present[name], name, "U" if name in texts else "iu", limit)
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in (*required, *texts)}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise WorkloadError(f"not a trace, or damaged: {error}") from error
-    except WorkloadError:
-        raise
-    except (OSError, ValueError) as error:
-        raise WorkloadError(f"unreadable: {error}") from error
+        stated = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WorkloadError(f"about: not JSON: {error}") from error
+    if not isinstance(stated, dict):
+        raise WorkloadError("about: must be a JSON object")
+    values = {**given, **{name: stated[name] for name in known if name in stated}}
+    problems = [f"about.{name}: missing; state it" for name in required if name not in values]
+    problems += [
+        f"about.{name}: {value!r:.40}: must be {_TYPES[known[name]]}"
+        for name, value in values.items()
+        if type(value) is not known[name] or (type(value) is int and not 0 <= value <= 2**16)
+    ]
+    if problems:
+        raise WorkloadError(*problems)
+    return values
 
 
-def _check_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, kinds: str, limit: int) -> None:
-    """Refuse an array by its header, before any of it is read."""
-    with archive.open(entry) as member:
-        version = npy.read_magic(member)
-        if version not in _HEADERS:
-            raise WorkloadError(f"{name}: npy version {version}: must be 1.0 or 2.0")
-        shape, _, dtype = _HEADERS[version](member)
-        claimed = dtype.itemsize * int(np.prod([int(side) for side in shape], dtype=object))
-        if dtype.kind not in kinds or (dtype.byteorder == ">" and kinds != "U"):
-            wanted = "text" if kinds == "U" else "little-endian integers"
-            raise WorkloadError(f"{name}: {dtype.str}: must be {wanted}")
-        if claimed + member.tell() != entry.file_size or claimed > limit:
-            raise WorkloadError(f"{name}: shape {shape} claims {claimed} bytes, which the file does not hold")
+def parquet_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a Parquet file.
+
+    Raises
+    ------
+    WorkloadError
+        If it is damaged.
+    """
+    pa, pq = _arrow()
+    try:
+        return tuple(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise WorkloadError(f"not a trace, or damaged: {str(error).splitlines()[0]}") from error
 
 
 def _arrow() -> tuple[Any, Any]:
@@ -86,64 +118,79 @@ def _arrow() -> tuple[Any, Any]:
     return import_module("pyarrow"), import_module("pyarrow.parquet")
 
 
-def read_parquet(path: Path) -> tuple[NDArray[np.uint16], NDArray[np.int32], str]:
-    """Read a trace's ids ``[tokens, layers, top_k]``, sequence lengths and JSON from Parquet.
+def read_parquet(path: Path, lists: Mapping[str, str], scalars: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read columns of a Parquet file, and the texts of its schema.
+
+    Parameters
+    ----------
+    lists
+        Columns of fixed-size lists and the type of their values; a name that ends in ``?`` may be absent.
+    scalars
+        Columns of int32.
+
+    Returns
+    -------
+    Arrays by name, lists as ``[rows, width]``; and the texts of the schema by key.
 
     Raises
     ------
     WorkloadError
-        If the file is damaged, or its columns are not those of a trace.
+        If the file is damaged, or its columns are not those asked for.
     """
     pa, pq = _arrow()
     try:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-            width, top_k = _check_schema(schema, rows * 2, _MOST_INFLATION * path.stat().st_size)
-            table = file.read(columns=[_ROW_KEY, _IDS_KEY]).combine_chunks()
+            columns = _check_schema(schema, lists, scalars, rows, _MOST_INFLATION * path.stat().st_size)
+            table = file.read(columns=columns).combine_chunks()
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, WorkloadError):
             raise
         raise WorkloadError(f"not a trace, or damaged: {str(error).splitlines()[0]}") from error
     if not rows:
         raise WorkloadError("empty; record at least one token")
-    column = table.column(_IDS_KEY).chunk(0)
-    row = table.column(_ROW_KEY).to_numpy()
-    if column.null_count or column.flatten().null_count or table.column(_ROW_KEY).null_count:
-        raise WorkloadError("experts, sequence: empty cells; give each token its ids")
-    if row[0] != 0 or not np.isin(np.diff(row), (0, 1)).all():
-        raise WorkloadError("sequence: must count up from 0, all tokens of a sequence together")
-    ids = column.flatten().to_numpy().reshape(rows, width // top_k, top_k)
-    return ids, np.bincount(row).astype(np.int32), schema.metadata[_ABOUT_KEY].decode(errors="replace")
+    found = {name: table.column(name).chunk(0) for name in columns}
+    flat = {name: column if name in scalars else column.flatten() for name, column in found.items()}
+    if any(column.null_count for column in (*found.values(), *flat.values())):
+        raise WorkloadError(f"{', '.join(columns)}: empty cells; fill each")
+    arrays = {name: column.to_numpy() for name, column in flat.items()}
+    texts = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in schema.metadata.items()}
+    return {name: array if name in scalars else array.reshape(rows, -1) for name, array in arrays.items()}, texts
 
 
-def _check_schema(schema: Any, row_bytes: int, limit: int) -> tuple[int, int]:
-    """Return ids per row and top-k, or refuse columns that are not those of a trace."""
+def _check_schema(schema: Any, lists: Mapping[str, str], scalars: Sequence[str], rows: int, limit: int) -> list[str]:
+    """Return the columns to read, or refuse those that are not of a trace."""
     pa, _ = _arrow()
     kinds = dict(zip(schema.names, schema.types, strict=True))
-    ids: Any = kinds.get(_IDS_KEY)
-    if ids is None or not pa.types.is_fixed_size_list(ids) or ids.value_type != pa.uint16():
-        raise WorkloadError(f"experts: {ids}: must be a fixed-size list of uint16")
-    if kinds.get(_ROW_KEY) != pa.int32():
-        raise WorkloadError(f"sequence: {kinds.get(_ROW_KEY)}: must be int32")
-    try:
-        top_k = int((schema.metadata or {})[b"top_k"])
-    except (KeyError, ValueError) as error:
-        raise WorkloadError("top_k: missing or no number in the schema; state it") from error
-    if top_k < 1 or ids.list_size < 1 or ids.list_size % top_k or _ABOUT_KEY not in schema.metadata:
-        raise WorkloadError(f"experts: {ids.list_size} ids per token: must be layers x top_k (top_k {top_k})")
-    if row_bytes * ids.list_size > limit:
-        raise WorkloadError(f"experts: claims {row_bytes * ids.list_size} bytes, which the file does not hold")
-    return int(ids.list_size), top_k
+    columns = list(scalars)
+    for scalar in scalars:
+        if kinds.get(scalar) != pa.int32():
+            raise WorkloadError(f"{scalar}: {kinds.get(scalar)}: must be int32")
+    for name, wanted in lists.items():
+        column = name.removesuffix("?")
+        kind: Any = kinds.get(column)
+        if kind is None and column != name:
+            continue
+        if kind is None or not pa.types.is_fixed_size_list(kind) or str(kind.value_type) != wanted:
+            raise WorkloadError(f"{column}: {kind}: must be a fixed-size list of {wanted}")
+        claimed = rows * kind.list_size * kind.value_type.bit_width // 8
+        if kind.list_size < 1 or claimed > limit:
+            raise WorkloadError(f"{column}: claims {claimed} bytes, which the file does not hold")
+        columns.append(column)
+    if ABOUT_KEY.encode() not in (schema.metadata or {}):
+        raise WorkloadError(f"{ABOUT_KEY}: missing in the schema; state what the trace is of")
+    return columns
 
 
-def write_parquet(
-    file: IO[bytes], experts: NDArray[np.integer[Any]], seq_lens: NDArray[np.integer[Any]], about: str
-) -> None:
-    """Write ids ``[tokens, layers, top_k]``, sequence lengths and JSON as Parquet."""
+def write_parquet(file: IO[bytes], columns: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> None:
+    """Write arrays ``[rows]`` and ``[rows, width]`` as columns, and texts under keys of the schema."""
     pa, pq = _arrow()
-    _, layers, top_k = experts.shape
-    ids = pa.FixedSizeListArray.from_arrays(pa.array(experts.astype(np.uint16).ravel()), layers * top_k)
-    row = pa.array(np.repeat(np.arange(seq_lens.size, dtype=np.int32), seq_lens))
-    metadata = {_ABOUT_KEY: about.encode(), b"top_k": str(top_k).encode()}
-    schema = pa.schema([(_ROW_KEY, row.type), (_IDS_KEY, ids.type)], metadata=metadata)
-    pq.write_table(pa.Table.from_arrays([row, ids], schema=schema), file, compression="zstd")
+    arrays = {
+        name: pa.array(array)
+        if array.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+        for name, array in columns.items()
+    }
+    fields = [(name, array.type) for name, array in arrays.items()]
+    schema = pa.schema(fields, metadata={key.encode(): text.encode() for key, text in texts.items()})
+    pq.write_table(pa.Table.from_arrays(list(arrays.values()), schema=schema), file, compression="zstd")

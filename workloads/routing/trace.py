@@ -1,13 +1,13 @@
 """Recorded routing: which experts each token used, in npz or Parquet.
 
 Both hold, per token and MoE layer, the ids of its top-k logical experts; tokens of a sequence are consecutive. npz:
-``experts`` [tokens, layers, top_k], ``seq_lens`` [sequences] and ``about``, a JSON string. Parquet: one row per token
-with ``sequence`` and ``experts`` (layers x top_k ids), and the same JSON under the schema key ``epsim``.
+``experts`` [tokens, layers, top_k], ``seq_lens`` [sequences], optionally ``gate_weights`` [tokens, layers, top_k], and
+``about``, a JSON string. Parquet: one row per token with ``sequence``, ``experts`` (layers x top_k ids) and optionally
+``gate_weights``, and the same JSON under the schema key ``epsim``. `workloads.routing.counts` is the coarser form.
 """
 
-import contextlib
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.containers.numpy_file import FLOATS, INTEGERS, TEXT, npz_names, read_npz
 from workloads.errors import WorkloadError
 from workloads.routing import files
 
 Phase = Literal["prefill", "decode", "mixed"]
-_ABOUT: dict[str, type] = {"model": str, "routed_experts": int, "phase": str, "source": str, "licence": str}
+_ABOUT: dict[str, type] = {
+    "model": str,
+    "routed_experts": int,
+    "phase": str,
+    "source": str,
+    "licence": str,
+    "digest": str,
+}
+ONLY_COUNTS = "holds tokens per expert only; this needs each token's experts, so record per token"
+_KINDS = {"experts": INTEGERS, "seq_lens": INTEGERS, "gate_weights": FLOATS, "about": TEXT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,8 @@ class Trace:
         Routed experts of the model.
     model, phase, source, licence
         What was recorded, where it comes from, and under which terms.
+    gate_weights
+        ``[tokens, layers, top_k]`` weight of each choice as the router gave it, if it was recorded.
 
     Raises
     ------
@@ -51,6 +63,7 @@ class Trace:
     phase: Phase = "mixed"
     source: str = ""
     licence: str = ""
+    gate_weights: NDArray[np.floating[Any]] | None = None
 
     def __post_init__(self) -> None:
         problems = [f"trace: {defect}" for defect in _defects(self)]
@@ -71,6 +84,16 @@ class Trace:
     def top_k(self) -> int:
         """Experts per token."""
         return int(self.experts.shape[2])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was recorded, whatever the file and the types of its arrays."""
+        content = hashlib.sha256(f"{self.experts.shape} {self.routed_experts}".encode())
+        content.update(np.ascontiguousarray(self.experts, dtype="<u2").data)
+        content.update(np.ascontiguousarray(self.seq_lens, dtype="<i4").data)
+        if self.gate_weights is not None:
+            content.update(np.ascontiguousarray(self.gate_weights, dtype="<f4").data)
+        return content.hexdigest()
 
 
 def _defects(trace: Trace) -> list[str]:
@@ -107,7 +130,20 @@ def _defects(trace: Trace) -> list[str]:
             token = int(repeated.argmax())
             found.append(f"experts: token {token}, layer {layer}: {ids[token, layer].tolist()}: repeats an expert")
             break
-    return found
+    return found + _gate_defects(trace)
+
+
+def _gate_defects(trace: Trace) -> list[str]:
+    gates = trace.gate_weights
+    if gates is None:
+        return []
+    if gates.dtype.kind != "f" or not gates.dtype.isnative or gates.shape != trace.experts.shape:
+        return [f"gate_weights: {gates.dtype} {gates.shape}: must be floats of the shape {trace.experts.shape}"]
+    wrong = ~np.isfinite(gates) | (gates < 0)
+    if wrong.any():
+        token, layer, choice = np.argwhere(wrong)[0]
+        return [f"gate_weights: token {token}, layer {layer}: {gates[token, layer, choice]}: must be 0 or more"]
+    return []
 
 
 def check_model(trace: Trace, model: str, moe_layers: int, routed_experts: int, top_k: int) -> None:
@@ -146,33 +182,45 @@ def read_trace(path: str | Path, about: Mapping[str, Any] | None = None) -> Trac
     """
     path = Path(path)
     try:
-        if files.is_parquet(path):
-            experts, seq_lens, text = files.read_parquet(path)
-        else:
-            arrays = files.read_npz(path, ["experts", "seq_lens"], [] if about else ["about"])
-            experts, seq_lens, text = arrays["experts"], arrays["seq_lens"], str(arrays.get("about", "{}"))
-        return Trace(experts, seq_lens, **_about(text, about or {}))
+        columns = _columns(path, bool(about))
+        stated = files.read_about(columns.pop("about"), _ABOUT, about or {}, required=["model", "routed_experts"])
+        digest = stated.pop("digest", None)
+        trace = Trace(**columns, **stated)
+        if digest not in (None, trace.digest):
+            raise WorkloadError(f"digest: {digest:.20}...: the content has {trace.digest:.20}...; damaged")
+        return trace
     except WorkloadError as error:
         raise WorkloadError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
 
-def _about(text: str, known: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        stated = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WorkloadError(f"about: not JSON: {error}") from error
-    if not isinstance(stated, dict):
-        raise WorkloadError("about: must be a JSON object")
-    values = {**known, **{name: stated[name] for name in _ABOUT if name in stated}}
-    problems = [f"about.{name}: missing; state it" for name in ("model", "routed_experts") if name not in values]
-    problems += [
-        f"about.{name}: {value!r:.40}: must be a {'positive integer' if _ABOUT[name] is int else 'string'}"
-        for name, value in values.items()
-        if type(value) is not _ABOUT[name] or (isinstance(value, int) and not 0 < value <= 2**16)
-    ]
-    if problems:
-        raise WorkloadError(*problems)
-    return values
+def _columns(path: Path, may_be_silent: bool) -> dict[str, Any]:
+    """Return experts, seq_lens, gate_weights if there are any, and the JSON `about` of a file."""
+    if files.is_parquet(path):
+        return _parquet_columns(path)
+    names = npz_names(path)
+    if "counts" in names and "experts" not in names:
+        raise WorkloadError(ONLY_COUNTS)
+    optional = [name for name in ("gate_weights", "about") if name in names]
+    required = ["experts", "seq_lens", *([] if may_be_silent else ["about"])]
+    found: dict[str, Any] = read_npz(path, {name: _KINDS[name] for name in dict.fromkeys([*required, *optional])})
+    return {**found, "about": str(found.get("about", "{}"))}
+
+
+def _parquet_columns(path: Path) -> dict[str, Any]:
+    if "experts" not in (names := files.parquet_names(path)) and "counts" in names:
+        raise WorkloadError(ONLY_COUNTS)
+    columns, texts = files.read_parquet(path, {"experts": "uint16", "gate_weights?": "float"}, ["sequence"])
+    tokens, width = columns["experts"].shape
+    top_k = texts.get("top_k", "")
+    if not top_k.isdecimal() or not 0 < int(top_k) <= width or width % int(top_k):
+        raise WorkloadError(f"experts: {width} ids per token: must be layers x top_k (top_k {top_k or 'missing'})")
+    row = columns.pop("sequence")
+    if row[0] != 0 or not np.isin(np.diff(row), (0, 1)).all():
+        raise WorkloadError("sequence: must count up from 0, all tokens of a sequence together")
+    if columns.get("gate_weights", columns["experts"]).shape != (tokens, width):
+        raise WorkloadError(f"gate_weights: {columns['gate_weights'].shape[1]} per token, but {width} ids")
+    shaped = {name: values.reshape(tokens, -1, int(top_k)) for name, values in columns.items()}
+    return {**shaped, "seq_lens": np.bincount(row).astype(np.int32), "about": texts[files.ABOUT_KEY]}
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:
@@ -184,22 +232,17 @@ def write_trace(trace: Trace, path: str | Path) -> None:
         If the name ends otherwise or the file can't be written.
     """
     path = Path(path)
-    if path.suffix not in (".npz", ".parquet"):
-        raise WorkloadError(f"{path}: must end in .npz or .parquet")
     about = json.dumps({name: getattr(trace, name) for name in _ABOUT}, ensure_ascii=False)
-    narrow = np.uint8 if trace.routed_experts <= 256 else np.uint16
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            if path.suffix == ".npz":
-                np.savez_compressed(
-                    file, experts=trace.experts.astype(narrow), seq_lens=trace.seq_lens.astype("<i4"), about=about
-                )
-            else:
-                files.write_parquet(file, trace.experts, trace.seq_lens, about)
-        temporary.replace(path)
-    except OSError as error:
-        raise WorkloadError(f"{path}: {error.strerror or error}; can't be written") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    gates = {} if trace.gate_weights is None else {"gate_weights": trace.gate_weights.astype("<f4")}
+    with files.whole(path) as file:
+        if path.suffix == ".npz":
+            narrow = np.uint8 if trace.routed_experts <= 256 else np.uint16
+            ids, lens = trace.experts.astype(narrow), trace.seq_lens.astype("<i4")
+            np.savez_compressed(file, experts=ids, seq_lens=lens, **gates, about=about)  # type: ignore[arg-type]
+        else:
+            sequence = np.repeat(np.arange(trace.seq_lens.size, dtype=np.int32), trace.seq_lens)
+            wide = {"experts": trace.experts.astype(np.uint16), **gates}
+            rows = {name: values.reshape(trace.tokens, -1) for name, values in wide.items()}
+            files.write_parquet(
+                file, {"sequence": sequence, **rows}, {files.ABOUT_KEY: about, "top_k": str(trace.top_k)}
+            )
