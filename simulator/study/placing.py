@@ -1,0 +1,298 @@
+"""How good placements of experts are, on tokens that they were not made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.errors import UserError
+from simulator.phase.routed import statistics_file
+from workloads.placement import Placement, Policy, Together, place, used_together
+from workloads.routing.destinations import destinations
+from workloads.routing.load import rank_tokens, sample_counts
+from workloads.routing.popularity import popularity
+from workloads.routing.spec import RoutingStatistics, load_statistics
+from workloads.routing.trace import Trace, read_trace
+from workloads.traffic import own_sequences, traffic
+
+Floats = NDArray[np.float64]
+BATCHES = 8
+DRAWN_STEPS = 16
+ALWAYS: tuple[Policy, ...] = ("contiguous", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The expert-parallel group that experts are placed on.
+
+    Parameters
+    ----------
+    ranks, redundant
+        Ranks, and slots beyond one per expert.
+    ranks_per_node
+        Consecutive ranks that form a node; the last may be smaller.
+    groups
+        Groups of consecutive experts that the router's limit counts; 1 for none.
+    """
+
+    ranks: int
+    redundant: int
+    ranks_per_node: int
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One placement and what it does.
+
+    Parameters
+    ----------
+    rank_load
+        ``[layers, ranks]`` load over the mean on held-out tokens, averaged over batches.
+    fitted_imbalance
+        Busiest rank over the mean, averaged over layers, on the tokens that the placement was made from.
+    imbalance, worst_imbalance
+        The same on held-out batches: average over layers and batches, and the worst layer's average.
+    ranks_per_token, nodes_per_token
+        Ranks and nodes that a token's experts are on, averaged over layers and held-out tokens.
+    """
+
+    policy: Policy
+    placement: Placement
+    rank_load: Floats
+    fitted_imbalance: float
+    imbalance: float
+    worst_imbalance: float
+    ranks_per_token: float
+    nodes_per_token: float
+
+
+def judge(
+    name: str,
+    group: Group,
+    policies: Sequence[Policy],
+    holdout: float,
+    in_time: bool,
+    tokens_per_rank: int,
+    seed: int,
+) -> tuple[list[Judged], list[str]]:
+    """Judge placements on a trace file, or on routing drawn from statistics, and say what was done.
+
+    Parameters
+    ----------
+    name
+        Native trace (npz or Parquet), or routing statistics: a shipped name or a TOML file.
+    policies
+        As in `judge_trace`; none for all that suit the input.
+
+    Raises
+    ------
+    UserError, WorkloadError
+        If the file or the group can't be used.
+    """
+    known: list[Policy] = ["balanced"]
+    if group.groups > 1:
+        known.append("eplb")
+    if Path(name).is_file() and Path(name).suffix != ".toml":
+        trace = read_trace(name)
+        if group.ranks % group.ranks_per_node == 0:
+            known.append("affinity")
+        found = judge_trace(
+            trace,
+            group,
+            policies or known,
+            holdout=holdout,
+            in_time=in_time,
+            tokens_per_rank=tokens_per_rank,
+            seed=seed,
+        )
+        kept = "the last" if in_time else "other"
+        tokens = group.ranks * tokens_per_rank
+        remarks = [
+            f"judged on {kept} sequences of {trace.model}, {holdout:.0%} of all: {BATCHES} batches of {tokens:,} tokens"
+        ]
+        return found, remarks
+    statistics = load_statistics(statistics_file(name))
+    counts = _drawn_counts(statistics, group.ranks * tokens_per_rank, seed)
+    found = judge_counts(counts, statistics.top_k, group, policies or known, holdout=holdout, seed=seed)
+    return found, [
+        f"drawn from statistics of {statistics.model}: {DRAWN_STEPS} batches of all its tasks",
+        "which experts a token uses together is not drawn: ranks and nodes per token take experts as independent",
+    ]
+
+
+def _drawn_counts(statistics: RoutingStatistics, tokens: int, seed: int) -> NDArray[np.int64]:
+    """Return ``[steps, layers, experts]`` tokens per expert of the recorded model, all tasks in equal parts."""
+    shape = (statistics.layers, statistics.experts, statistics.top_k)
+    model = popularity(statistics, *shape, np.random.default_rng([seed, 2]))
+    sequences = max(1, round(tokens * statistics.sequences / statistics.tokens))
+    return sample_counts(model, tokens, sequences, DRAWN_STEPS, np.random.default_rng([seed, 3]))
+
+
+def judge_trace(
+    trace: Trace,
+    group: Group,
+    policies: Sequence[Policy],
+    *,
+    holdout: float,
+    in_time: bool,
+    tokens_per_rank: int,
+    seed: int,
+) -> list[Judged]:
+    """Place by one part of a trace's sequences and judge by the other; contiguous and random come first.
+
+    Parameters
+    ----------
+    trace
+        Recorded routing.
+    policies
+        Policies to judge besides.
+    holdout
+        Share of the tokens that placements are judged on.
+    in_time
+        Hold out the last sequences, so that drift counts; otherwise every so many.
+    tokens_per_rank
+        Tokens that each rank brings to a batch, from sequences of its own.
+    seed
+        Of the random placement and the batches.
+
+    Raises
+    ------
+    UserError, WorkloadError
+        If the trace can't be split, or the group does not suit it.
+    """
+    seen, held = split(trace, holdout, in_time)
+    load = _load(seen)
+    together = used_together(seen.experts, trace.routed_experts) if "affinity" in policies else None
+    rows = own_sequences(held, group.ranks, tokens_per_rank, held.tokens, BATCHES, np.random.default_rng([seed, 0]))
+    batches = held.experts[rows.reshape(BATCHES, -1)]
+
+    def copies(placement: Placement) -> tuple[Floats, float, float]:
+        one = np.array([batches.shape[1]])
+        found = [traffic(batch, one, placement, group.ranks_per_node) for batch in batches]
+        per_token = [
+            float(np.mean([getattr(each, name).sum() / one[0] / trace.moe_layers for each in found]))
+            for name in ("to_rank", "to_node")
+        ]
+        return np.stack([each.routes[:, 0] for each in found]).astype(np.float64), per_token[0], per_token[1]
+
+    return [
+        _judged(policy, placement, load, *copies(placement))
+        for policy, placement in _placed(load, group, policies, seed, together)
+    ]
+
+
+def judge_counts(
+    counts: NDArray[np.integer], top_k: int, group: Group, policies: Sequence[Policy], *, holdout: float, seed: int
+) -> list[Judged]:
+    """Place by the first steps of coarse counts and judge by the last; contiguous and random come first.
+
+    What tokens use together is not known: nodes and ranks per token are estimated from independent experts.
+
+    Parameters
+    ----------
+    counts
+        ``[steps, layers, experts]`` tokens per expert.
+    top_k
+        Experts per token.
+    policies, holdout, seed
+        As in `judge_trace`.
+
+    Raises
+    ------
+    UserError, WorkloadError
+        If there are fewer than two steps, or the group does not suit the counts.
+    """
+    steps = len(counts)
+    first = round(steps * (1 - holdout))
+    if not 0 < first < steps:
+        raise UserError(
+            f"--holdout {holdout:g}: of {steps} steps leaves none to place or to judge by; record more, or change it"
+        )
+    seen, held = counts[:first].sum(axis=0).astype(np.float64), counts[first:].astype(np.float64)
+    tokens = float(held.sum(axis=-1).mean()) / top_k
+    held = held * (tokens * top_k / np.maximum(held.sum(axis=-1, keepdims=True), 1.0))
+
+    def copies(placement: Placement) -> tuple[Floats, float, float]:
+        found = destinations(np.minimum(held, tokens), placement, max(1, round(tokens)), group.ranks_per_node)
+        per_token = [float(each.sum(axis=-1).mean() / tokens) for each in found]
+        return rank_tokens(held, placement), per_token[0], per_token[1]
+
+    return [
+        _judged(policy, placement, seen, *copies(placement))
+        for policy, placement in _placed(seen, group, policies, seed, None)
+    ]
+
+
+def split(trace: Trace, holdout: float, in_time: bool) -> tuple[Trace, Trace]:
+    """Return the sequences to place by and those to judge by.
+
+    Raises
+    ------
+    UserError
+        If either would be empty.
+    """
+    lengths = trace.seq_lens.astype(np.int64)
+    ends = np.cumsum(lengths)
+    position = (np.arange(lengths.size) + 0.5) / lengths.size
+    if in_time:
+        judged = ends - lengths / 2 > (1 - holdout) * trace.tokens
+    else:  # the share of every run of neighbouring sequences, not the last ones
+        judged = np.diff(np.floor(position * lengths.size * holdout + 0.5 * holdout), prepend=0) > 0
+    if judged.all() or not judged.any():
+        raise UserError(
+            f"--holdout {holdout:g}: of {lengths.size} sequences leaves none to place or to judge by; record more "
+            "sequences, or change it"
+        )
+    rows = np.repeat(judged, lengths)
+    return tuple(  # type: ignore[return-value]
+        Trace(trace.experts[chosen], trace.seq_lens[of], trace.routed_experts, trace.model, trace.phase)
+        for chosen, of in ((~rows, ~judged), (rows, judged))
+    )
+
+
+def _load(trace: Trace) -> Floats:
+    by_layer = trace.experts.swapaxes(0, 1)
+    return np.stack([np.bincount(layer.ravel(), minlength=trace.routed_experts) for layer in by_layer]).astype(float)
+
+
+def _placed(
+    load: Floats, group: Group, policies: Sequence[Policy], seed: int, together: Together | None
+) -> list[tuple[Policy, Placement]]:
+    wanted = [*ALWAYS, *(policy for policy in policies if policy not in ALWAYS)]
+    return [
+        (
+            policy,
+            place(
+                policy,
+                load,
+                group.ranks,
+                group.redundant,
+                group.ranks_per_node,
+                np.random.default_rng([seed, 1]),
+                groups=group.groups,
+                together=together,
+            ),
+        )
+        for policy in wanted
+    ]
+
+
+def _judged(
+    policy: Policy, placement: Placement, load: Floats, ranks: Floats, ranks_per_token: float, nodes_per_token: float
+) -> Judged:
+    relative = ranks / ranks.mean(axis=-1, keepdims=True)
+    own = rank_tokens(load[None], placement)[0]
+    busiest = relative.max(axis=-1)
+    return Judged(
+        policy,
+        placement,
+        relative.mean(axis=0),
+        float((own.max(axis=-1) / own.mean(axis=-1)).mean()),
+        float(busiest.mean()),
+        float(busiest.mean(axis=0).max()),
+        ranks_per_token,
+        nodes_per_token,
+    )
