@@ -1,31 +1,97 @@
 """From a description to the reduced network in one step, remembered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+import networkx as nx
+import numpy as np
+
+from topologies.errors import TopologyError
+from topologies.faults import Damage, Fault, damage, lost_nodes, read_faults
+from topologies.faults.text import PLACE
 from topologies.generators import build_graph
 from topologies.network import Network
 from topologies.reduction import reduce_graph
 from topologies.specs import Accelerator, ClusterSpec, Fabric
 
 
-def network(spec: ClusterSpec, chip: Accelerator, fabrics: Mapping[str, Fabric], chips: int) -> Network:
+def network(
+    spec: ClusterSpec, chip: Accelerator, fabrics: Mapping[str, Fabric], chips: int, faults: Sequence[str] = ()
+) -> Network:
     """Return the reduced network of `chips` chips of a cluster; equal descriptions share one (read-only) result.
+
+    Parameters
+    ----------
+    spec, chip, fabrics, chips, faults
+        As for `damaged_graph`.
+
+    Raises
+    ------
+    TopologyError
+        If the description contradicts itself, or cannot hold that many chips, or faults leave no way.
+    """
+    used = {spec.scale_up.fabric, spec.scale_out.fabric if spec.scale_out else spec.scale_up.fabric}
+    return _network(
+        spec, chip, tuple((name, fabrics[name]) for name in sorted(used) if name in fabrics), chips, tuple(faults)
+    )
+
+
+def damaged_graph(
+    spec: ClusterSpec, chip: Accelerator, fabrics: Mapping[str, Fabric], chips: int, faults: Sequence[str] = ()
+) -> Damage:
+    """Return the graph of `chips` chips in working nodes, with the faults of its links, NICs and switches.
+
+    The job takes the first nodes that work, of the cluster's nominal size or of what it asks for if that is more.
 
     Parameters
     ----------
     spec, chip, fabrics, chips
         As for `topologies.generators.build_graph`.
+    faults
+        As operators write them, see `topologies.faults.text`.
 
     Raises
     ------
     TopologyError
-        If the description contradicts itself, or cannot hold that many chips.
+        As `network` says.
     """
-    used = {spec.scale_up.fabric, spec.scale_out.fabric if spec.scale_out else spec.scale_up.fabric}
-    return _network(spec, chip, tuple((name, fabrics[name]) for name in sorted(used) if name in fabrics), chips)
+    if not faults:
+        return Damage(build_graph(spec, chip, fabrics, chips), ())
+    found = read_faults(faults)
+    return damage(build_graph(spec, chip, fabrics, _chips_to_build(spec, chips, found)), found)
+
+
+def working_chips(spec: ClusterSpec, faults: Sequence[str]) -> int:
+    """Return the chips of the cluster's nominal size that are in working nodes."""
+    lost = {node for node in lost_nodes(read_faults(faults)) if node * spec.chips_per_node < spec.chips}
+    return spec.chips - sum(min(spec.chips_per_node, spec.chips - node * spec.chips_per_node) for node in lost)
+
+
+def _chips_to_build(spec: ClusterSpec, chips: int, faults: Sequence[Fault]) -> int:
+    """Return how many chips reach far enough that `chips` of them are in working nodes."""
+    lost, size = lost_nodes(faults), spec.chips_per_node
+    pool = max(spec.chips, chips)
+    working = ~np.isin(np.arange(-(-chips // size) + len(lost)), list(lost))
+    reached = np.cumsum(working) * size
+    last = int(np.searchsorted(reached, chips))
+    total = last * size + chips - (int(reached[last]) - size)
+    if unused := sorted(node for node in lost if node * size >= total):
+        raise TopologyError(f"{PLACE}: node {unused[0]}: the job uses nodes 0 to {-(-total // size) - 1}; leave it out")
+    if total > pool:
+        rest = pool - sum(min(size, pool - node * size) for node in lost if node * size < pool)
+        count = f"{len(lost)} node{'s' * (len(lost) > 1)}"
+        line = f"{count} lost: {rest} of {pool} chips work, {chips} are asked for; set cluster.chips to {rest} or fewer"
+        raise TopologyError(f"{PLACE}: {line}")
+    return total
 
 
 @lru_cache(maxsize=32)
-def _network(spec: ClusterSpec, chip: Accelerator, fabrics: tuple[tuple[str, Fabric], ...], chips: int) -> Network:
-    return reduce_graph(build_graph(spec, chip, dict(fabrics), chips))
+def _network(
+    spec: ClusterSpec,
+    chip: Accelerator,
+    fabrics: tuple[tuple[str, Fabric], ...],
+    chips: int,
+    faults: tuple[str, ...],
+) -> Network:
+    graph: nx.DiGraph[int | str] = damaged_graph(spec, chip, dict(fabrics), chips, faults).graph
+    return reduce_graph(graph)
