@@ -253,6 +253,8 @@ def _warnings(resolved: Setup) -> tuple[str, ...]:
         found.append(f"{resolved.model.name} is an estimate, not a released configuration")
     if resolved.model.lacks:
         found.append(f"{resolved.model.name}: {resolved.model.lacks}")
+    if resolved.scenario.cluster.faults:
+        found.append(f"{resolved.machine.spec.name} runs with faults: {', '.join(resolved.scenario.cluster.faults)}")
     if resolved.machine.spec.status == "announced" or resolved.machine.chip.status == "announced":
         found.append(
             f"{resolved.machine.spec.name} with {resolved.machine.chip.name} is announced; figures are the vendor's"

@@ -39,6 +39,12 @@ class Cluster(Section):
         ge=1,
         description="chips as sold (packages); default: the nominal size (training), or one EP group (prefill, decode)",
     )
+    faults: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="failed or degraded parts: 'node 5', 'nic 17', 'leaf 3 - spine 0 at 50 %', "
+        "'1 of 8 uplinks of leaf 3', 'plane 2'",
+    )
 
 
 class Workload(Section):

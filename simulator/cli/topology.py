@@ -19,24 +19,26 @@ def topology() -> None:
 Examples:
   epsim topology show cloudmatrix384
   epsim topology show ascend-910b-1024 --chips 64 --draw out/910b.svg
+  epsim topology show h800-cluster --chips 512 --fault "nic 17" --fault "leaf 3 - spine 0 at 50 %"
 """
 )
 @click.argument("cluster")
 @click.option("--chips", type=click.IntRange(min=1), help="Chips in use; default: the cluster's nominal size.")
+@click.option("--fault", "faults", multiple=True, metavar="TEXT", help="Failed or degraded part; repeatable.")
 @click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture to write; default out/NAME.png.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def show(cluster: str, chips: int | None, picture: str | None, as_json: bool) -> None:
+def show(cluster: str, chips: int | None, faults: tuple[str, ...], picture: str | None, as_json: bool) -> None:
     """Print the tiers, bisection, oversubscription and diameter of CLUSTER (a name or a machine file), and draw it."""
     from reports.tables import console, facts_table
     from reports.topology import draw_topology
     from simulator.units import bytes_per_s, count, ratio, seconds
+    from topologies.build import damaged_graph, working_chips
     from topologies.catalogue.machine_file import machine_parts
-    from topologies.generators import build_graph
     from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops
     from topologies.reduction import reduce_graph
 
     spec, chip, fabrics = machine_parts(cluster)
-    graph = build_graph(spec, chip, fabrics, chips or spec.chips)
+    graph, notes = damaged_graph(spec, chip, fabrics, chips or working_chips(spec, faults), faults)
     network = reduce_graph(graph)
     tiers, parts = describe(network), count_parts(graph)
     path = draw(draw_topology, graph, path=Path(picture) if picture else Path("out") / f"{spec.id}.png")
@@ -48,8 +50,10 @@ def show(cluster: str, chips: int | None, picture: str | None, as_json: bool) ->
         "diameter_hops": diameter_hops(network),
     }
     if as_json:
-        print_json({"cluster": spec.id, **figures, "tiers": [asdict(tier) for tier in tiers], "picture": str(path)})
+        listed = [asdict(tier) for tier in tiers]
+        print_json({"cluster": spec.id, **figures, "tiers": listed, "faults": list(notes), "picture": str(path)})
         return
+    shown = [*notes[:8], f"... and {len(notes) - 8} more ranks like these"] if len(notes) > 9 else list(notes)
     rows = [
         {
             "tier": tier.tier,
@@ -71,4 +75,6 @@ def show(cluster: str, chips: int | None, picture: str | None, as_json: bool) ->
         f"{count(parts.links)} links; every bandwidth is per direction, port and pair per rank",
         highlight=False,
     )
+    for note in shown:
+        terminal.print(note, highlight=False)
     terminal.print(f"drawn: {path}", soft_wrap=True, highlight=False)

@@ -47,13 +47,13 @@ def machine(scenario: Scenario) -> Machine:
     """
     parts = machine_parts(scenario.cluster.name)
     chips = _chips(scenario, parts.spec, parts.chip)
-    return assemble(parts, chips, read_calibrations(scenario.calibration))
+    return assemble(parts, chips, read_calibrations(scenario.calibration), scenario.cluster.faults)
 
 
-def assemble(parts: Parts, chips: int, calibrations: Calibrations = SHIPPED) -> Machine:
-    """Return the machine made of the first `chips` chips of a cluster."""
+def assemble(parts: Parts, chips: int, calibrations: Calibrations = SHIPPED, faults: tuple[str, ...] = ()) -> Machine:
+    """Return the machine made of the first `chips` chips of a cluster that are in working nodes."""
     spec, chip, fabrics = parts
-    built = network(spec, chip, fabrics, chips)
+    built = network(spec, chip, fabrics, chips, faults)
     return Machine(spec, chip, fabrics, chips, built, calibrations.chip(chip.id), calibrations)
 
 

@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulator.errors import UserError
+from simulator.run import run
+from simulator.scenario_file import load_scenario
 from topologies.build import damaged_graph, network, working_chips
 from topologies.catalogue.machine_file import machine_parts
 from topologies.errors import TopologyError
@@ -161,3 +164,45 @@ def test_all_problems_are_told_at_once() -> None:
 def test_ranks_without_any_way_are_named() -> None:
     with pytest.raises(TopologyError, match=r"ranks 8, 9, 10, .* are cut off .*leave node 1, or keep a path"):
         damaged(*(f"nic {i}" for i in range(8, 16)))
+
+
+def test_rails_that_lose_their_spines_still_reach_all_nodes() -> None:
+    hurt = damaged("spine 0", chips=64)
+    assert hurt.notes == ()
+    assert [tier.name for tier in reduced("spine 0", chips=64).tiers] == ["node", "leaf", "cross-rail"]
+
+
+def test_leaf_groups_without_a_spine_are_cut_off() -> None:
+    with pytest.raises(TopologyError, match=r"spine 0: ranks .* \(256\) are cut off"):
+        damaged("spine 0", chips=512)
+
+
+def test_a_rank_without_its_scale_up_link_uses_its_nic() -> None:
+    found = reduced("rank 3 - node 0", chips=64)
+    assert found.meeting_tier(np.array([3]), np.array([4]))[0] > 0
+
+
+def test_a_damaged_mesh_is_routed_around_the_gap() -> None:
+    found = reduced("rank 3 - rank 5", chips=8, name="ascend-910b-1024")
+    assert found.planes[0].routes is not None
+    assert found.tiers[0].hops == 2
+
+
+def decode(*faults: str) -> float:
+    listed = ", ".join(f'"{fault}"' for fault in faults)
+    settings = ["plan.expert=64", "workload.batch_per_rank=32", "routing.kind=balanced", f"cluster.faults=[{listed}]"]
+    return run(load_scenario("dsv3-decode-h800", settings)).step_s
+
+
+def test_a_run_slows_down_by_what_the_fault_takes() -> None:
+    whole = decode()
+    assert decode("nic 17 at 50 %") > whole
+    assert decode("nic 17") > whole
+    assert decode("node 5") == pytest.approx(whole)
+
+
+def test_a_run_says_which_faults_it_has() -> None:
+    result = run(load_scenario("dsv3-decode-h800", ["plan.expert=64", 'cluster.faults=["nic 17"]']))
+    assert any("nic 17" in line for line in result.warnings)
+    with pytest.raises((UserError, TopologyError), match="2040 or fewer"):
+        run(load_scenario("dsv3-train-h800", ['cluster.faults=["node 5"]']))

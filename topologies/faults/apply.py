@@ -2,11 +2,11 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 
+from topologies.errors import TopologyError
 from topologies.faults.detours import nic_planes, outer_parts, reattach
 from topologies.faults.text import PLACE, Fault, lost_nodes
 from topologies.graph_tables import refuse
@@ -14,8 +14,7 @@ from topologies.graph_tables import refuse
 Graph = Any  # a networkx graph is no type at run time
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(NamedTuple):
     """The graph that is left, and what became of the traffic, a line each."""
 
     graph: "nx.DiGraph[Any]"
@@ -25,8 +24,8 @@ class Damage:
 def damage(graph: "nx.DiGraph[Any]", faults: Sequence[Fault]) -> Damage:
     """Return what faults leave of a graph, which is changed.
 
-    Ranks of a lost node leave, and the others are numbered anew. A rank whose NIC no longer reaches what NICs of its
-    network reach sends through the NIC of a rank in its node, the one with fewest others on it: over the scale-up
+    Ranks of a lost node leave, and the others are numbered anew. A rank whose NIC no longer reaches as many nodes
+    as others do sends through the NIC of a rank in its node, the one with fewest others on it: over the scale-up
     links to that rank, which is a hop more, and not counted as load of those links.
 
     Parameters
@@ -158,23 +157,18 @@ def _drop_loose(graph: Graph) -> None:
 
 
 def _check_connected(graph: Graph, faults: Sequence[Fault]) -> None:
-    parts = [
-        sorted(graph.nodes[v]["rank"] for v in part if graph.nodes[v]["kind"] == "rank")
-        for part in nx.weakly_connected_components(graph)
-    ]
-    parts = sorted((part for part in parts if part), key=len, reverse=True)
-    nodes = {d["rank"]: d["node"] for _, d in graph.nodes(data=True) if d["kind"] == "rank"}
+    parts = [[v for v in part if graph.nodes[v]["kind"] == "rank"] for part in nx.weakly_connected_components(graph)]
+    main = max(parts, key=len)
+    cut = [graph.nodes[v] for part in parts if part is not main for v in part]
+    if not cut:
+        return
     after = ", ".join(fault.text for fault in faults[:3]) + (", ..." if len(faults) > 3 else "")
-    refuse(
-        [
-            f"{PLACE}: {after}: {_listed(part)} cut off from the other ranks; "
-            f"let the job leave {_listed(sorted({nodes[r] for r in part}), 'node')}, or keep a path"
-            for part in parts[1:]
-        ]
-    )
+    ranks, nodes = sorted(d["rank"] for d in cut), sorted({d["node"] for d in cut})
+    leave = f"let the job leave {_listed(nodes, 'node')}, or keep a path"
+    verb = "is" if len(ranks) == 1 else "are"
+    raise TopologyError(f"{PLACE}: {after}: {_listed(ranks, 'rank')} {verb} cut off from the other ranks; {leave}")
 
 
-def _listed(numbers: Sequence[int], what: str = "rank") -> str:
+def _listed(numbers: Sequence[int], what: str) -> str:
     shown = ", ".join(map(str, numbers[:6])) + (f", ... ({len(numbers)})" if len(numbers) > 6 else "")
-    verb = "" if what == "node" else (" is" if len(numbers) == 1 else " are")
-    return f"{what}{'s' * (len(numbers) > 1)} {shown}{verb}"
+    return f"{what}{'s' * (len(numbers) > 1)} {shown}"

@@ -1,6 +1,7 @@
 """Ranks without a working NIC send through that of a neighbour."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import networkx as nx
@@ -24,12 +25,15 @@ def outer_parts(graph: Graph, plane: int) -> list[set[Any]]:
 def reattach(graph: Graph, before: dict[int, list[set[Any]]]) -> list[str]:
     """Hang ranks without a working NIC on that of a neighbour, remove NICs that don't work, and say so.
 
-    A NIC works if it is still in the largest of the parts that its part of the plane fell into.
+    A NIC works if it still reaches as many nodes as any NIC of its plane does.
     """
     notes = []
     for plane, parts in before.items():
-        working = {v for part in parts for v in _largest(graph, part)}
-        graph.remove_nodes_from([v for part in parts for v in part if v in graph and v not in working])
+        left = [set(found) for part in parts for found in _connected(graph, part)]
+        nodes = [_nodes(graph, part) for part in left]
+        most = max(nodes, default=0)
+        working = {v for part, reached in zip(left, nodes, strict=True) for v in part if reached == most}
+        graph.remove_nodes_from([v for part in left for v in part if v not in working])
         entered = {
             u: v
             for u, v, p in graph.edges(data="plane")
@@ -39,9 +43,14 @@ def reattach(graph: Graph, before: dict[int, list[set[Any]]]) -> list[str]:
     return notes
 
 
-def _largest(graph: Graph, part: set[Any]) -> set[Any]:
-    left = [set(found) for found in nx.weakly_connected_components(graph.subgraph([v for v in part if v in graph]))]
-    return max(left, key=len, default=set())
+def _connected(graph: Graph, part: set[Any]) -> Iterable[set[Any]]:
+    return nx.weakly_connected_components(graph.subgraph([v for v in part if v in graph]))
+
+
+def _nodes(graph: Graph, part: set[Any]) -> int:
+    """Return how many nodes have ranks on NICs of a part."""
+    ranks = {u for v in part for u in graph.predecessors(v) if graph.nodes[u]["kind"] == "rank"}
+    return len({graph.nodes[u]["node"] for u in ranks})
 
 
 def _reattach_plane(graph: Graph, plane: int, nic_of: dict[Any, Any]) -> list[str]:
