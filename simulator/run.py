@@ -12,7 +12,7 @@ from simulator.economics import Money, money
 from simulator.engine.execute import execute
 from simulator.errors import UserError
 from simulator.phase.machine import machine_sources
-from simulator.phase.routed import Routed, redundant_experts, routing_source
+from simulator.phase.routed import Routed, routing_notes, routing_source
 from simulator.phase.serving import ITERATIONS, ServingIteration, serving_iteration
 from simulator.phase.setup import Setup, setup
 from simulator.phase.training import MAX_REPLICAS, TrainingStep, training_step
@@ -306,23 +306,14 @@ def _training_notes(step: TrainingStep) -> list[str]:
         )
     if step.replicas == MAX_REPLICAS < placed.expert_groups:
         notes.append(f"{MAX_REPLICAS} of {placed.expert_groups} EP groups per stage are simulated one by one")
-    return notes + _expert_notes(step.setup)
+    return notes + routing_notes(step.setup.scenario.routing, step.setup.model.experts, placed.expert, step.routed)
 
 
 def _serving_notes(iteration: ServingIteration) -> list[str]:
-    phase = iteration.setup.scenario.workload.phase
+    scenario, experts = iteration.setup.scenario, iteration.setup.model.experts
+    phase = scenario.workload.phase
     queueing = "TTFT is one prefill iteration" if phase == "prefill" else "TPOT is one iteration over tokens gained"
     return [
         f"steady state, no queueing: {queueing}; every sequence has the mean length",
-        *_expert_notes(iteration.setup),
+        *routing_notes(scenario.routing, experts, iteration.setup.layout.expert, iteration.routed),
     ]
-
-
-def _expert_notes(resolved: Setup) -> list[str]:
-    if resolved.model.experts is None:
-        return []
-    routing = resolved.scenario.routing
-    redundant = redundant_experts(routing, resolved.model.experts, resolved.layout.expert)
-    read = {"fitted": f", mix {routing.mix}, strength {routing.strength:g}", "trace": " (strength and mix don't apply)"}
-    how = f"routing {routing.kind}{read.get(routing.kind, '')}"
-    return [f"{how}, placement {routing.placement}, {redundant} redundant experts per layer"]

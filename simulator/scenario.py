@@ -128,7 +128,32 @@ class Routing(Section):
         description="'mixed' (the statistics' tasks in equal parts), 'broad' (very many topics), or one task",
     )
     strength: float = Field(default=1.0, ge=0, le=4, description="skew dial: 0 uniform, 1 as recorded")
-    placement: Literal["contiguous", "balanced", "random"] = Field(default="contiguous")
+    holdout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="with kind = 'trace': replay this share of the tokens, from its end, and place by the rest; "
+        "0: place by what is replayed",
+    )
+    groups: int | None = Field(
+        default=None,
+        ge=1,
+        description="what-if: groups of consecutive experts for device- or node-limited routing; default: the model's",
+    )
+    groups_per_token: int | None = Field(
+        default=None, ge=1, description="what-if: groups that a token may use; default: the model's"
+    )
+    capacity_factor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="what-if: an expert takes this many times the mean tokens of a batch, the others are dropped",
+    )
+    placement: Literal["contiguous", "random", "balanced", "eplb", "affinity"] = Field(
+        default="contiguous",
+        description="experts on ranks: in order; at random; by load over all ranks; by load, groups of experts kept in "
+        "nodes (DeepSeek's EPLB); experts that tokens use together in one node (needs kind = 'trace')",
+    )
     redundant_experts: Annotated[int, Field(ge=0, le=100_000)] | Literal["fill"] = Field(
         default=0,
         description="extra slots for replicas of hot experts; 'fill': as few as make the slots divide over the ranks",

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import UserError, did_you_mean
+from simulator.phase.group import Group, limited, placed, redundant_experts
+from simulator.phase.recorded import recorded_trace, replayed
 from simulator.result import Source
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
-from workloads.placement import Placement, balanced, contiguous, random
+from workloads.placement import Placement
 from workloads.routing.destinations import Copies, destinations
-from workloads.routing.load import balanced_counts, sample_counts, slot_tokens
+from workloads.routing.load import balanced_counts, capped, sample_counts, slot_tokens
 from workloads.routing.popularity import MIXED, Popularity, popularity
-from workloads.routing.replay import resample, trace_counts, trace_destinations
 from workloads.routing.spec import BROAD, DEFAULT, RoutingStatistics, broad, load_statistics
-from workloads.routing.trace import Trace, check_model, read_trace
 
 Floats = NDArray[np.float64]
 MAX_SAMPLED_VALUES = 60_000_000
@@ -37,12 +37,15 @@ class Routed:
         Ranks in front of these that hold only a copy of the shared expert.
     tokens
         Tokens of the whole group in one batch.
+    dropped
+        Share of the routes that a capacity factor drops.
     """
 
     slot_tokens: Floats
     copies: Copies
     shared_ranks: int
     tokens: int
+    dropped: float = 0.0
 
     @property
     def rank_tokens(self) -> Floats:
@@ -55,23 +58,6 @@ class Routed:
         """Busiest rank over the mean, averaged over layers and batches."""
         rows = self.rank_tokens
         return float((rows.max(axis=-1) / rows.mean(axis=-1)).mean())
-
-
-def redundant_experts(routing: Routing, experts: Experts, ranks: int) -> int:
-    """Return the replica slots of a layer; 'fill' takes as few as make the slots divide over the routed ranks.
-
-    Raises
-    ------
-    UserError
-        If no rank is left for routed experts, or the number is negative.
-    """
-    routed = ranks - routing.shared_expert_ranks
-    if routed < 1:
-        raise UserError(
-            f"routing.shared_expert_ranks = {routing.shared_expert_ranks}: EP {ranks} leaves no rank for routed "
-            "experts; use fewer"
-        )
-    return -experts.routed_experts % routed if routing.redundant_experts == "fill" else routing.redundant_experts
 
 
 def route(
@@ -103,31 +89,62 @@ def route(
     UserError, WorkloadError
         If experts do not divide, or statistics or trace can't be used.
     """
-    redundant = redundant_experts(routing, experts, ranks)
-    routed_ranks = ranks - routing.shared_expert_ranks
+    group = Group(
+        limited(routing, experts),
+        moe_layers,
+        ranks - routing.shared_expert_ranks,
+        redundant_experts(routing, experts, ranks),
+        ranks_per_node,
+        tokens,
+        sequences,
+        batches,
+        seed,
+    )
     if batches * moe_layers * max(experts.routed_experts, ranks) > MAX_SAMPLED_VALUES:
         raise UserError(
             f"plan: {batches} micro-batches x {moe_layers} MoE layers x {experts.routed_experts} experts are too many "
             "routing draws; use fidelity = 'analytic', fewer micro-batches or fewer DP replicas"
         )
-    expected = _expected(routing, experts, moe_layers, seed)
+    counts: Floats | NDArray[np.int64]
     if routing.kind == "trace":
-        return _replayed(routing, experts, moe_layers, routed_ranks, redundant, ranks_per_node, tokens, batches, seed)
-    if expected is None:
-        counts = _force_balanced(experts, moe_layers, tokens, batches)
+        counts, placement, copies = replayed(routing, group)
     else:
-        counts = sample_counts(expected, tokens, sequences, batches, stream(seed, "tokens"))
-    load = expected.expected if expected else np.ones((moe_layers, experts.routed_experts))
-    placement = _place(routing, load, routed_ranks, redundant, seed)
-    copies = destinations(
+        counts, placement = _drawn(routing, group)
+        copies = _copies(counts, placement, group)
+    if routing.capacity_factor is None:
+        return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens)
+    kept = capped(counts, routing.capacity_factor)
+    # a copy is not sent if all of its experts drop it; the closed form says how often
+    before, after = (_copies(each, placement, group) for each in (counts, kept))
+    ratios = (
+        np.divide(new, old, out=np.ones_like(old), where=old > new) for old, new in zip(before, after, strict=True)
+    )
+    copies = Copies(*(each * ratio for each, ratio in zip(copies, ratios, strict=True)))
+    dropped = 1.0 - float(kept.sum()) / float(counts.sum())
+    return Routed(slot_tokens(kept, placement), copies, routing.shared_expert_ranks, tokens, dropped)
+
+
+def _drawn(routing: Routing, group: Group) -> tuple[Floats | NDArray[np.int64], Placement]:
+    """Draw the tokens per expert, and place the experts by what is expected."""
+    experts = group.experts
+    expected = _expected(routing, experts, group.moe_layers, group.seed)
+    if expected is None:
+        counts: Floats | NDArray[np.int64] = _force_balanced(experts, group.moe_layers, group.tokens, group.batches)
+        return counts, placed(routing, group, np.ones((group.moe_layers, experts.routed_experts)))
+    counts = sample_counts(expected, group.tokens, group.sequences, group.batches, group.stream("tokens"))
+    return counts, placed(routing, group, expected.expected)
+
+
+def _copies(counts: Floats | NDArray[np.int64], placement: Placement, group: Group) -> Copies:
+    experts = group.experts
+    return destinations(
         counts,
         placement,
-        tokens,
-        ranks_per_node,
+        group.tokens,
+        group.ranks_per_node,
         n_group=experts.n_group,
         topk_group=experts.topk_group,
     )
-    return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens)
 
 
 def _force_balanced(experts: Experts, moe_layers: int, tokens: int, batches: int) -> Floats | NDArray[np.int64]:
@@ -136,11 +153,6 @@ def _force_balanced(experts: Experts, moe_layers: int, tokens: int, batches: int
     if routes < experts.routed_experts:
         return balanced_counts(tokens, moe_layers, experts.routed_experts, experts.top_k, batches)
     return np.full((batches, moe_layers, experts.routed_experts), routes / experts.routed_experts)
-
-
-def stream(seed: int, name: str) -> np.random.Generator:
-    """Return the named random stream of a seed."""
-    return np.random.default_rng([seed, *name.encode()])
 
 
 def _expected(routing: Routing, experts: Experts, moe_layers: int, seed: int) -> Popularity | None:
@@ -164,52 +176,12 @@ def _popularity(statistics: str, experts: Experts, moe_layers: int, mix: str, st
         moe_layers,
         experts.routed_experts,
         experts.top_k,
-        stream(seed, "popularity"),
+        np.random.default_rng([seed, *b"popularity"]),
         mix=mix,
         strength=strength,
         n_group=experts.n_group,
         topk_group=experts.topk_group,
     )
-
-
-def _replayed(
-    routing: Routing,
-    experts: Experts,
-    moe_layers: int,
-    ranks: int,
-    redundant: int,
-    ranks_per_node: int,
-    tokens: int,
-    batches: int,
-    seed: int,
-) -> Routed:
-    """Resample whole sequences of the trace; placement sees the trace's overall load, as yesterday's would."""
-    trace = _trace(routing.trace or "")
-    check_model(trace, "the scenario's model", moe_layers, experts.routed_experts, experts.top_k)
-    drawn = resample(trace, tokens, batches, stream(seed, "tokens"))
-    counts = trace_counts(trace, drawn)
-    load = np.stack(
-        [np.bincount(layer.ravel(), minlength=experts.routed_experts) for layer in trace.experts.swapaxes(0, 1)]
-    )
-    placement = _place(routing, load.astype(np.float64), ranks, redundant, seed)
-    copies = trace_destinations(trace, drawn, placement, ranks_per_node)
-    return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens)
-
-
-@lru_cache(maxsize=2)
-def _trace(path: str) -> Trace:
-    if not path:
-        raise UserError("routing.trace: missing with routing.kind = 'trace'; name a native trace file (npz or Parquet)")
-    return read_trace(Path(path))
-
-
-def _place(routing: Routing, load: Floats, ranks: int, redundant: int, seed: int) -> Placement:
-    layers, experts = load.shape
-    if routing.placement == "contiguous":
-        return contiguous(layers, experts, ranks, redundant)
-    if routing.placement == "random":
-        return random(layers, experts, ranks, stream(seed, "placement"), redundant)
-    return balanced(load, ranks, redundant)
 
 
 def statistics_file(name: str) -> Path:
@@ -236,7 +208,31 @@ def routing_source(routing: Routing) -> Source:
     if routing.kind == "uniform":
         return Source(what="routing", kind="assumed", source="uniform random: sampling noise only")
     if routing.kind == "trace":
-        trace = _trace(routing.trace or "")
+        trace = recorded_trace(routing)
         return Source(what=f"routing: trace of {trace.model}", kind="trace", source=trace.source)
     statistics = load_statistics(statistics_file(routing.statistics))
     return Source(what=f"routing: statistics of {statistics.model}", kind="fitted", source=statistics.source)
+
+
+def routing_notes(routing: Routing, experts: Experts | None, ranks: int, routed: Routed | None) -> list[str]:
+    """Return what a run assumes of its routing and placement."""
+    if experts is None or routed is None:
+        return []
+    redundant = redundant_experts(routing, experts, ranks)
+    read = {"fitted": f", mix {routing.mix}, strength {routing.strength:g}", "trace": " (strength and mix don't apply)"}
+    how = f"routing {routing.kind}{read.get(routing.kind, '')}"
+    notes = [f"{how}, placement {routing.placement}, {redundant} redundant experts per layer"]
+    if routing.kind == "trace" and routing.placement in {"balanced", "eplb", "affinity"}:
+        held = (
+            f"the trace before its last {routing.holdout:.0%}" if routing.holdout else "the very trace that is replayed"
+        )
+        notes.append(f"experts are placed by {held}")
+    used = limited(routing, experts)
+    if used is not experts:
+        notes.append(f"what-if: a token may use {used.topk_group} of {used.n_group} expert groups")
+    if routing.capacity_factor is not None:
+        notes.append(
+            f"capacity factor {routing.capacity_factor:g}, counted over the EP group: {routed.dropped:.2%} of the "
+            "routes are dropped"
+        )
+    return notes

@@ -203,6 +203,11 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             f"routing.trace = {scenario.routing.trace}: routing.kind = '{scenario.routing.kind}' does not read it; "
             "set routing.kind = 'trace', or remove it"
         )
+    if scenario.routing.holdout and scenario.routing.kind != "trace":
+        problems.append(
+            f"routing.holdout = {scenario.routing.holdout:g}: routing.kind = '{scenario.routing.kind}' has no trace to "
+            "split; set routing.kind = 'trace', or remove it"
+        )
     if plan.expert > 1 and not model.experts:
         problems.append(f"plan.expert = {plan.expert}: {model.name} has no routed experts; use 1")
     if problems:

@@ -15,7 +15,7 @@ from workloads.routing.load import rank_tokens, sample_counts
 from workloads.routing.popularity import popularity
 from workloads.routing.spec import RoutingStatistics, load_statistics
 from workloads.routing.trace import Trace, read_trace
-from workloads.traffic import own_sequences, traffic
+from workloads.traffic import held_out, own_sequences, tokens_per_expert, traffic
 
 Floats = NDArray[np.float64]
 BATCHES = 8
@@ -163,8 +163,8 @@ def judge_trace(
     UserError, WorkloadError
         If the trace can't be split, or the group does not suit it.
     """
-    seen, held = split(trace, holdout, in_time)
-    load = _load(seen)
+    seen, held = held_out(trace, holdout, in_time)
+    load = tokens_per_expert(seen.experts, trace.routed_experts).astype(np.float64)
     together = used_together(seen.experts, trace.routed_experts) if "affinity" in policies else None
     rows = own_sequences(held, group.ranks, tokens_per_rank, held.tokens, BATCHES, np.random.default_rng([seed, 0]))
     batches = held.experts[rows.reshape(BATCHES, -1)]
@@ -224,38 +224,6 @@ def judge_counts(
         _judged(policy, placement, seen, *copies(placement))
         for policy, placement in _placed(seen, group, policies, seed, None)
     ]
-
-
-def split(trace: Trace, holdout: float, in_time: bool) -> tuple[Trace, Trace]:
-    """Return the sequences to place by and those to judge by.
-
-    Raises
-    ------
-    UserError
-        If either would be empty.
-    """
-    lengths = trace.seq_lens.astype(np.int64)
-    ends = np.cumsum(lengths)
-    position = (np.arange(lengths.size) + 0.5) / lengths.size
-    if in_time:
-        judged = ends - lengths / 2 > (1 - holdout) * trace.tokens
-    else:  # the share of every run of neighbouring sequences, not the last ones
-        judged = np.diff(np.floor(position * lengths.size * holdout + 0.5 * holdout), prepend=0) > 0
-    if judged.all() or not judged.any():
-        raise UserError(
-            f"--holdout {holdout:g}: of {lengths.size} sequences leaves none to place or to judge by; record more "
-            "sequences, or change it"
-        )
-    rows = np.repeat(judged, lengths)
-    return tuple(  # type: ignore[return-value]
-        Trace(trace.experts[chosen], trace.seq_lens[of], trace.routed_experts, trace.model, trace.phase)
-        for chosen, of in ((~rows, ~judged), (rows, judged))
-    )
-
-
-def _load(trace: Trace) -> Floats:
-    by_layer = trace.experts.swapaxes(0, 1)
-    return np.stack([np.bincount(layer.ravel(), minlength=trace.routed_experts) for layer in by_layer]).astype(float)
 
 
 def _placed(

@@ -89,7 +89,7 @@ def test_statistics_stand_in_for_a_trace(epsim: Epsim) -> None:
         (["--ranks", "5"], "32 experts + 0 redundant on 5 ranks"),
         (["--ranks", "8", "--policy", "affinity", "--ranks-per-node", "3"], "must fill whole nodes"),
         (["--ranks", "8", "--policy", "eplb", "--groups", "5"], "5 groups of 32 experts"),
-        (["--ranks", "8", "--holdout", "0.001"], "leaves none to place or to judge by"),
+        (["--ranks", "8", "--holdout", "0.001"], "leaves none to place experts by"),
         (["--ranks", "8", "--policy", "best"], "'best' is not one of"),
     ],
 )

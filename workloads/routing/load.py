@@ -106,6 +106,21 @@ def balanced_counts(tokens: int, layers: int, experts: int, top_k: int, batches:
     return counts
 
 
+def capped(counts: NDArray[np.int64] | Floats, factor: float) -> Floats:
+    """Return the tokens per expert that are not dropped where an expert takes `factor` times the mean at the most.
+
+    Parameters
+    ----------
+    counts
+        ``[batches, layers, experts]`` tokens per expert.
+    factor
+        Capacity factor; the capacity is rounded up to whole tokens.
+
+    Source: GShard, arXiv:2006.16668 section 2.2; Switch Transformer, arXiv:2101.03961 equation 3.
+    """
+    return np.asarray(np.minimum(counts, np.ceil(factor * counts.mean(axis=-1, keepdims=True))), dtype=np.float64)
+
+
 def slot_tokens(counts: NDArray[np.int64] | Floats, placement: Placement) -> Floats:
     """Return ``[batches, layers, ranks, slots]`` tokens per expert slot; replicas share an expert's tokens evenly.
 

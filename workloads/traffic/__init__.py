@@ -1,6 +1,6 @@
 """Token copies between ranks and nodes, from recorded expert sets and a placement."""
 
-from workloads.traffic.batches import own_sequences
+from workloads.traffic.batches import held_out, own_sequences, tokens_per_expert
 from workloads.traffic.matrices import Traffic, traffic
 
-__all__ = ["Traffic", "own_sequences", "traffic"]
+__all__ = ["Traffic", "held_out", "own_sequences", "tokens_per_expert", "traffic"]

@@ -1,5 +1,7 @@
 """Batches in which every rank serves sequences of its own."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +61,44 @@ def own_sequences(
                 missing -= rows.size
             drawn[batch, rank] = np.concatenate(parts)
     return drawn
+
+
+def held_out(trace: Trace, share: float, in_time: bool) -> tuple[Trace, Trace]:
+    """Split a trace by whole sequences into one to place experts by and one to serve.
+
+    Parameters
+    ----------
+    share
+        Share of the tokens that are served, between 0 and 1.
+    in_time
+        Serve the last sequences, so that drift counts; otherwise every so many.
+
+    Raises
+    ------
+    WorkloadError
+        If either would be empty.
+    """
+    lengths = trace.seq_lens.astype(np.int64)
+    if in_time:
+        served = np.cumsum(lengths) - lengths / 2 > (1 - share) * trace.tokens
+    else:
+        served = np.diff(np.floor((np.arange(lengths.size) + 1) * share + 1e-9), prepend=0.0) > 0
+    if served.all() or not served.any():
+        raise WorkloadError(
+            f"trace: to hold out {share:g} of {lengths.size} sequences leaves none to place experts by or none to "
+            "serve; record more sequences, or change the share"
+        )
+    rows = np.repeat(served, lengths)
+    first, second = (
+        Trace(trace.experts[chosen], trace.seq_lens[of], trace.routed_experts, trace.model, trace.phase)
+        for chosen, of in ((~rows, ~served), (rows, served))
+    )
+    return first, second
+
+
+def tokens_per_expert(ids: NDArray[np.integer[Any]], experts: int) -> Rows:
+    """Return ``[layers, experts]`` tokens that use each expert, of ids ``[tokens, layers, top_k]``."""
+    return np.stack([np.bincount(ids[:, layer].ravel(), minlength=experts) for layer in range(ids.shape[1])])
 
 
 class _Order:

@@ -1,0 +1,81 @@
+"""Routing replayed from a trace."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.errors import UserError
+from simulator.phase.group import Group, placed
+from simulator.scenario import Routing
+from workloads.placement import Placement, Together, used_together
+from workloads.routing.destinations import Copies
+from workloads.routing.replay import resample, trace_counts, trace_destinations
+from workloads.routing.trace import Trace, check_model, read_trace
+from workloads.traffic import held_out, own_sequences, tokens_per_expert, traffic
+
+Counts = NDArray[np.int64]
+
+
+def recorded_trace(routing: Routing) -> Trace:
+    """Return the trace that a scenario names.
+
+    Raises
+    ------
+    UserError, WorkloadError
+        If it names none, or the file can't be used.
+    """
+    return _parts(routing.trace or "", 0.0)[1]
+
+
+def replayed(routing: Routing, group: Group) -> tuple[Counts, Placement, Copies]:
+    """Return the tokens per expert of each batch, the placement, and the copies that arrive.
+
+    Experts are placed by what is known of the trace. Where a batch holds whole sequences, or more of each than was
+    recorded, it is made of whole recorded ones; where it holds a few tokens of each, as in decode, of runs of as many.
+    """
+    seen, served = _parts(routing.trace or "", routing.holdout)
+    experts = group.experts
+    check_model(served, "the scenario's model", group.moe_layers, experts.routed_experts, experts.top_k)
+    load = tokens_per_expert(seen.experts, experts.routed_experts).astype(np.float64)
+    placement = placed(routing, group, load, _together(routing) if routing.placement == "affinity" else None)
+    run = max(1, round(group.tokens / group.sequences))
+    if run < served.tokens / served.seq_lens.size:
+        return _runs(served, group, placement, run)
+    drawn = resample(served, group.tokens, group.batches, group.stream("tokens"))
+    return trace_counts(served, drawn), placement, trace_destinations(served, drawn, placement, group.ranks_per_node)
+
+
+def _runs(trace: Trace, group: Group, placement: Placement, run: int) -> tuple[Counts, Placement, Copies]:
+    rows = own_sequences(trace, 1, group.tokens, run, group.batches, group.stream("tokens"))[:, 0]
+    source = np.array([group.tokens])
+    counts, ranks, nodes = [], [], []
+    for batch in rows:
+        ids = trace.experts[batch]
+        found = traffic(ids, source, placement, group.ranks_per_node)
+        counts.append(tokens_per_expert(ids, trace.routed_experts))
+        ranks.append(found.to_rank[:, 0])
+        nodes.append(found.to_node[:, 0])
+    return np.stack(counts), placement, Copies(np.stack(ranks).astype(np.float64), np.stack(nodes).astype(np.float64))
+
+
+@lru_cache(maxsize=4)
+def _parts(path: str, holdout: float) -> tuple[Trace, Trace]:
+    """Return what experts are placed by, and what is served."""
+    if not path:
+        raise UserError("routing.trace: missing with routing.kind = 'trace'; name a native trace file (npz or Parquet)")
+    if holdout:
+        return held_out(_parts(path, 0.0)[0], holdout, in_time=True)
+    trace = read_trace(Path(path))
+    return trace, trace
+
+
+def _together(routing: Routing) -> Together:
+    return _counted(routing.trace or "", routing.holdout)
+
+
+@lru_cache(maxsize=2)
+def _counted(path: str, holdout: float) -> Together:
+    seen = _parts(path, holdout)[0]
+    return used_together(seen.experts, seen.routed_experts)
