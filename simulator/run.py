@@ -291,7 +291,8 @@ def _operator_constants(resolved: Setup) -> set[tuple[OperatorClass, str]]:
 def _fabric_constants(resolved: Setup) -> list[str]:
     """Parts of a fabric's calibration that the run read."""
     collectives = resolved.scenario.workload.phase == "training" or resolved.layout.tensor > 1
-    return ["collective"] * collectives + [resolved.mode.replace("-", "_")] * (resolved.paths is not None)
+    exchange = resolved.scenario.transport.library or resolved.mode.replace("-", "_")
+    return ["collective"] * collectives + [exchange] * (resolved.paths is not None)
 
 
 def _training_notes(step: TrainingStep) -> list[str]:

@@ -167,7 +167,21 @@ class Transport(Section):
     """How dispatch and combine move."""
 
     mode: Literal["auto", "normal", "low-latency"] = Field(
-        default="auto", description="auto: low-latency in decode, normal otherwise"
+        default="auto", description="auto: the library's mode if one is named, else low-latency in decode, else normal"
+    )
+    library: str | None = Field(
+        default=None,
+        description="another library than the usual one of the mode, where the fabric's calibration has one: "
+        "'hybrid-ep', 'deepep', 'one-sided'",
+    )
+    path: Literal["auto", "nic"] = Field(
+        default="auto",
+        description="auto: scale-up links where they join two ranks; nic: NICs also inside a node (pure RDMA)",
+    )
+    cores: int | None = Field(
+        default=None,
+        ge=1,
+        description="cores (SMs) of each rank that copy; default: as many as the library's constants were found with",
     )
 
 

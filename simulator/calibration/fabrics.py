@@ -48,31 +48,47 @@ class CollectiveConstants(Provenance, Protocol):
 
 
 class ExpertParallelConstants(Provenance):
-    """Dispatch and combine of one library in one mode on one fabric (DeepEP, CANN EP).
+    """Dispatch and combine of one library in one mode on one fabric (DeepEP, Hybrid-EP, CANN EP).
 
-    `fixed_s` is the time of an empty operation, `doubling_s` what each doubling of the EP group adds (flags and
-    signalling), `core_share` the share of the chip's cores taken from compute while it runs. `overlap_exponent` p says
-    how well the stages of a path hide behind each other, (sum of t^p)^(1/p): 1 not at all, infinity perfectly. It is
-    read from the outermost plane, and counts only where copies are forwarded from one plane to another.
-    `once_per_rank` marks a low-latency library that sends a token once per rank, not once per expert.
+    A rank's own copies are handled in three stages that work side by side: cores copy, the inner plane forwards, the
+    outer plane carries. `fraction` is achieved over nominal rate of this fabric's links. `cores` are taken from compute
+    while the operation runs; one of them copies `core_bytes_per_s` (`combine_core_bytes_per_s` while it also adds up),
+    and needs `core_copy_s` for each copy beside. Without a rate, cores are not what limits.
+
+    `dispatch_fixed_s` and `combine_fixed_s` are the time of an empty operation, `host_s` what launches and host code
+    around the kernels add, `doubling_s` what each doubling of the EP group adds (flags and signalling).
+    `overlap_exponent` p says how well the stages hide behind each other, (sum of t^p)^(1/p): 1 not at all; without it
+    perfectly. All but `fraction` are read from the outermost fabric that is used. `copies` says what is sent once: a
+    token per expert that it is routed to, or per rank (per node, and forwarded inside it, where it crosses planes).
     """
 
     fraction: float = Field(gt=0, le=1)
     dispatch_fixed_s: float = Field(ge=0)
     combine_fixed_s: float = Field(ge=0)
-    doubling_s: float = Field(ge=0)
+    doubling_s: float = Field(default=0.0, ge=0)
+    host_s: float = Field(default=0.0, ge=0)
     overlap_exponent: float | None = Field(default=None, ge=1)
-    core_share: float = Field(ge=0, lt=1)
-    once_per_rank: bool = False
+    cores: int = Field(default=0, ge=0)
+    core_bytes_per_s: float | None = Field(default=None, gt=0)
+    combine_core_bytes_per_s: float | None = Field(default=None, gt=0)
+    core_copy_s: float = Field(default=0.0, ge=0)
+    copies: Literal["expert", "rank"]
+
+
+class LibraryConstants(ExpertParallelConstants):
+    """A library beside the usual one of its mode."""
+
+    mode: Literal["normal", "low-latency"]
 
 
 class FabricCalibration(Record):
-    """All constants of one fabric."""
+    """All constants of one fabric: collectives, the usual libraries of both modes, and others by name."""
 
     fabric: str
     collective: CollectiveConstants
     normal: ExpertParallelConstants
     low_latency: ExpertParallelConstants
+    libraries: dict[str, LibraryConstants] = Field(default_factory=dict)
 
 
 @cache

@@ -1,17 +1,19 @@
 """Dispatch and combine: token copies on links, from the routing's expected destinations.
 
-Every rank of an EP group sends an equal share of the copies that each destination receives, so the load of every link
-is linear in the copies per destination. `expert_paths` folds the network into that matrix once; `dispatch_cost` then
-prices any number of layers and micro-batches with one matrix product.
+Where every rank of an EP group sends an equal share of the copies that each destination receives, the load of every
+link is linear in the copies per destination. `expert_paths` folds the network into that matrix once; `dispatch_cost`
+then prices any number of layers and micro-batches with one matrix product. Unequal sources are priced by
+`simulator.cost.expert_parallel_sources`.
 
-*normal* mode (DeepEP normal kernels): one copy of a token per destination node over the NIC, to the rank of equal rail,
-which forwards one copy per destination rank inside the node. Inside one scale-up plane: one copy per destination rank.
-*low-latency* mode (DeepEP low-latency kernels, CANN fused dispatch over UB): one copy per routed expert, straight to
-its rank over whatever plane joins the two. Combine runs the same paths backwards.
+*normal* mode (DeepEP normal kernels, Hybrid-EP): one copy of a token per destination node over the NIC, to the rank of
+equal rail, which forwards one copy per destination rank inside the node. Inside one scale-up plane: one copy per
+destination rank. *low-latency* mode (DeepEP low-latency kernels, CANN fused dispatch over UB): one copy per routed
+expert, straight to its rank over whatever plane joins the two. Combine runs the same paths backwards. Libraries that
+differ say so in their constants.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import ExpertParallelConstants, FabricCalibration, fabric_calibration
 from simulator.cost.links import link_loads
+from simulator.errors import UserError, did_you_mean
 from topologies.network import Network
 
 Mode = Literal["normal", "low-latency"]
+Op = Literal["dispatch", "combine"]
 Floats = NDArray[np.float64]
 Calibration = Callable[[str], FabricCalibration]
 
@@ -31,6 +35,7 @@ Calibration = Callable[[str], FabricCalibration]
 HEADER_BYTES = 16
 SCALE_BYTES = 4
 FP8_BLOCK = 128
+FP4_BLOCK = 16  # one FP8 scale each (NVFP4)
 INT8_TAIL_BYTES = 512
 ELEMENT_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 
@@ -38,8 +43,10 @@ ELEMENT_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 def token_bytes(hidden: int, dtype: str) -> float:
     """Return the bytes of one token copy on the wire, scales included."""
     payload = hidden * ELEMENT_BYTES[dtype]
-    if dtype in {"fp8", "fp4"}:
+    if dtype == "fp8":
         return payload + hidden / FP8_BLOCK * SCALE_BYTES + HEADER_BYTES
+    if dtype == "fp4":
+        return payload + hidden / FP4_BLOCK + HEADER_BYTES
     return payload + (INT8_TAIL_BYTES if dtype == "int8" else 0)
 
 
@@ -64,24 +71,80 @@ class PathLoad:
 
 @dataclass(frozen=True, slots=True)
 class ExpertPaths:
-    """How the copies of one EP group load the network, and the constants of the library in use."""
+    """How the copies of one EP group load the network, and the constants of the library in use.
 
-    mode: Mode
+    Parameters
+    ----------
+    node_of, node_ranks
+        ``[ranks]`` node of each rank, and ``[nodes]`` ranks of the group on each node.
+    forwarded
+        Whether copies go to a node first, then to ranks inside it.
+    fabrics
+        Fabric of each load, and of the outermost plane last.
+    cores
+        Cores that copy.
+    """
+
     ranks: int
-    nodes: int
     node_of: NDArray[np.int32]
+    node_ranks: NDArray[np.int64]
+    forwarded: bool
     loads: tuple[PathLoad, ...]
+    fabrics: tuple[str, ...]
     constants: tuple[ExpertParallelConstants, ...]
     outer: ExpertParallelConstants
+    cores: int
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the group."""
+        return len(self.node_ranks)
 
     @property
     def counts_expert_copies(self) -> bool:
         """True where a token is sent once per expert, not once per rank."""
-        return self.mode == "low-latency" and not self.outer.once_per_rank
+        return self.outer.copies == "expert"
+
+    def with_constants(self, mode: Mode, calibration: Calibration, library: str | None = None) -> "ExpertPaths":
+        """Return the same paths with the constants of another calibration."""
+        constants = tuple(library_constants(calibration(name), mode, library) for name in self.fabrics)
+        return replace(self, constants=constants[:-1], outer=constants[-1])
+
+
+def library_constants(found: FabricCalibration, mode: Mode, library: str | None = None) -> ExpertParallelConstants:
+    """Return the constants of a library, or of the usual one of the mode where the fabric does not know it."""
+    usual = found.normal if mode == "normal" else found.low_latency
+    return found.libraries.get(library, usual) if library else usual
+
+
+def library_mode(network: Network, library: str, calibration: Calibration = fabric_calibration) -> Mode:
+    """Return the mode of a library that the network's fabrics are calibrated for.
+
+    Raises
+    ------
+    UserError
+        If none of them knows it.
+    """
+    entries = [calibration(plane.fabric).libraries for plane in network.planes]
+    known = {name: entry.mode for libraries in entries for name, entry in libraries.items()}
+    if library not in known:
+        fabrics = ", ".join(plane.fabric for plane in network.planes)
+        names = f"use {', '.join(sorted(known))}, or" if known else "none is;"
+        raise UserError(
+            f"transport.library = '{library}': not calibrated on {fabrics}{did_you_mean(library, known)}; {names} "
+            "leave it out for the usual one"
+        )
+    return known[library]
 
 
 def expert_paths(
-    network: Network, groups: NDArray[np.int32], mode: Mode, calibration: Calibration = fabric_calibration
+    network: Network,
+    groups: NDArray[np.int32],
+    mode: Mode,
+    calibration: Calibration = fabric_calibration,
+    *,
+    library: str | None = None,
+    cores: int | None = None,
 ) -> ExpertPaths:
     """Fold the network as one EP group sees it, the uplink traffic of all groups included.
 
@@ -94,27 +157,72 @@ def expert_paths(
         How copies travel, see the module's docstring.
     calibration
         Constants by fabric id.
+    library
+        Another library than the usual one of the mode.
+    cores
+        Cores that copy; default: as many as the library's constants were found with.
+
+    Raises
+    ------
+    UserError
+        If the library is not calibrated on the outermost fabric, or a number of cores is given and the library's rate
+        is not known to depend on it.
     """
     members = groups.shape[1]
     groups = _farthest_first(network, groups)
-    node = network.node[groups[0]]
-    node_of = np.unique(node, return_inverse=True)[1].astype(np.int32)
-    nodes = int(node_of.max()) + 1
+    node_of = np.unique(network.node[groups[0]], return_inverse=True)[1].astype(np.int32)
+    node_ranks = np.bincount(node_of)
     source = np.repeat(groups, members, axis=1)
     target = np.tile(groups, (1, members))
-    column = np.tile(np.arange(members, dtype=np.int64), groups.shape[0] * members)
     flat_source, flat_target = source.ravel(), target.ravel()
-    tiers = network.meeting_tier(flat_source, flat_target)
-    crosses = bool((np.array([network.tiers[t].plane for t in np.unique(tiers) if t >= 0]) > 0).any())
-    if mode == "normal" and crosses:
-        loads = _forwarded(network, groups, node_of, nodes)
+    tiers = np.unique(network.meeting_tier(flat_source, flat_target))
+    planes = {network.tiers[tier].plane for tier in tiers if tier >= 0} or {0}
+    fabric = network.planes[max(planes)].fabric
+    outer = library_constants(calibration(fabric), mode, library)
+    if library and library not in calibration(fabric).libraries:
+        raise UserError(
+            f"transport.library = '{library}': not calibrated on {fabric}, which joins these ranks; leave it out for "
+            "the usual one"
+        )
+    inside = any(tier.plane == 0 for tier in network.tiers)
+    forwarded = mode == "normal" and outer.copies == "rank" and max(planes) > 0 and inside
+    if forwarded:
+        loads = _forwarded(network, groups, node_of, len(node_ranks))
     else:
+        column = np.tile(np.arange(members, dtype=np.int64), groups.shape[0] * members)
         loads = _loads(network, groups[0], flat_source, flat_target, column, members, "rank", 1.0 / members)
-    by_plane = [calibration(plane.fabric) for plane in network.planes]
-    library = [found.normal if mode == "normal" else found.low_latency for found in by_plane]
-    outer = max((load.plane for load in loads), default=0)
-    constants = tuple(library[load.plane] for load in loads)
-    return ExpertPaths(mode, members, nodes, node_of, tuple(loads), constants, library[outer])
+    fabrics = (*(network.planes[load.plane].fabric for load in loads), fabric)
+    chosen = _cores(outer, cores, library or mode, fabric)
+    paths = ExpertPaths(members, node_of, node_ranks, forwarded, tuple(loads), fabrics, (), outer, chosen)
+    return paths.with_constants(mode, calibration, library)
+
+
+def _cores(outer: ExpertParallelConstants, asked: int | None, library: str, fabric: str) -> int:
+    if asked is None:
+        return outer.cores
+    if outer.core_bytes_per_s is None:
+        raise UserError(
+            f"transport.cores = {asked}: no rate per core is known for {library} on {fabric}; leave it out for the "
+            f"{outer.cores} that its constants were found with"
+        )
+    return asked
+
+
+def over_nics(network: Network) -> Network:
+    """Return the network without its innermost plane's tiers: ranks of one node, too, talk over their NICs.
+
+    Raises
+    ------
+    UserError
+        If there is no other plane.
+    """
+    tiers = tuple(tier for tier in network.tiers if tier.plane > 0)
+    if not tiers:
+        raise UserError(
+            f"transport.path = 'nic': {network.planes[0].name} is the only network that joins these ranks; use "
+            "transport.path = 'auto', or more nodes"
+        )
+    return replace(network, tiers=tiers)
 
 
 def _farthest_first(network: Network, groups: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -168,74 +276,3 @@ def _loads(
         rows.setdefault(load.plane, []).append(load.time_s)
     by_plane = {plane: np.concatenate(found) for plane, found in rows.items()}
     return [PathLoad(kind, plane, found[found.any(axis=1)]) for plane, found in by_plane.items() if found.any()]
-
-
-@dataclass(frozen=True, slots=True)
-class DispatchCost:
-    """Time of dispatch or combine, arrays over the leading axes of the copies.
-
-    Parameters
-    ----------
-    latency_s
-        Part that does not depend on bytes [s].
-    bandwidth_s, balanced_s
-        Bytes on the busiest link at the achieved rate: as routed, and with the same copies spread evenly [s].
-    bound_s
-        Bytes on the busiest link at line rate [s].
-    """
-
-    latency_s: float
-    bandwidth_s: Floats
-    balanced_s: Floats
-    bound_s: Floats
-
-    @property
-    def time_s(self) -> Floats:
-        """Latency and bandwidth parts together [s]."""
-        return self.latency_s + self.bandwidth_s
-
-
-def dispatch_cost(
-    paths: ExpertPaths,
-    op: Literal["dispatch", "combine"],
-    copies_to_rank: Floats,
-    copies_to_node: Floats,
-    bytes_per_copy: float,
-) -> DispatchCost:
-    """Return the time of one dispatch (or of the combine that undoes it).
-
-    Parameters
-    ----------
-    copies_to_rank
-        ``[..., ranks]`` token copies that arrive at each rank of the group (one per expert in low-latency mode, one
-        per rank otherwise).
-    copies_to_node
-        ``[..., nodes]`` copies that arrive at each node after de-duplication.
-    bytes_per_copy
-        See `token_bytes`.
-    """
-    nothing = np.zeros(copies_to_rank.shape[:-1])
-    line, achieved, even = [nothing], [nothing], [nothing]
-    for load, constants in zip(paths.loads, paths.constants, strict=True):
-        copies = copies_to_rank if load.target == "rank" else copies_to_node
-        routed_s = (copies @ load.line_s_per_byte.T).max(axis=-1) * bytes_per_copy
-        flat_s = copies.mean(axis=-1) * (load.line_s_per_byte.sum(axis=1).max() * bytes_per_copy)
-        line.append(routed_s)
-        achieved.append(routed_s / constants.fraction)
-        even.append(flat_s / constants.fraction)
-    outer = paths.outer
-    fixed_s = outer.dispatch_fixed_s if op == "dispatch" else outer.combine_fixed_s
-    latency_s = fixed_s + outer.doubling_s * float(np.log2(paths.ranks)) if paths.ranks > 1 else 0.0
-    bandwidth_s = _joined(achieved, outer.overlap_exponent)
-    balanced_s = np.minimum(_joined(even, outer.overlap_exponent), bandwidth_s)
-    return DispatchCost(latency_s, bandwidth_s, balanced_s, np.max(line, axis=0))
-
-
-def _joined(stages_s: list[Floats], exponent: float | None) -> Floats:
-    """Join the times of stages: the longest hides the others, or only in part where copies are forwarded."""
-    stages = np.stack(stages_s)
-    longest: Floats = stages.max(axis=0)
-    if exponent is None:
-        return longest
-    share = np.divide(stages, longest, out=np.zeros_like(stages), where=longest > 0)
-    return np.asarray(longest * (share**exponent).sum(axis=0) ** (1.0 / exponent))

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.collectives import collective
-from simulator.cost.expert_parallel import ExpertPaths, dispatch_cost, token_bytes
+from simulator.cost.expert_parallel import ExpertPaths, token_bytes
+from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.cost.roofline import operator_time
 from simulator.phase.machine import Machine
 from simulator.phase.routed import Routed

@@ -79,7 +79,7 @@ def machine_sources(machine: Machine, constants_read: Sequence[str]) -> list[Sou
     Parameters
     ----------
     constants_read
-        Parts of the fabrics' calibrations that were used: ``collective``, ``normal``, ``low_latency``.
+        Parts of the fabrics' calibrations that were used: ``collective``, ``normal``, ``low_latency``, or a library.
     """
     chip, spec = machine.chip, machine.spec
     found = [
@@ -91,6 +91,8 @@ def machine_sources(machine: Machine, constants_read: Sequence[str]) -> list[Sou
         used, constants = machine.fabrics[plane.fabric], machine.calibrations.fabric(plane.fabric)
         found.append(Source(what=f"{used.name}: port rate and latency", kind="datasheet", source=used.source))
         for what in constants_read:
-            part = getattr(constants, what)
+            part = constants.libraries.get(what) or getattr(constants, what, None)
+            if part is None:  # a library is calibrated on the outer fabric; inside, the mode's usual one is read
+                continue
             found.append(Source(what=f"{used.name}: {what.replace('_', '-')}", kind=part.kind, source=part.source))
     return found

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths
+from simulator.cost.expert_parallel import ExpertPaths, Mode
 from simulator.errors import USER_ERRORS, UserError
 from simulator.phase.machine import Machine, machine
 from simulator.phase.routed import Routed, route
+from simulator.phase.transport import compute_share, transport_mode, transport_paths
 from simulator.plan import Layout, layout
 from simulator.scenario import Plan, Scenario
 from simulator.schedules.table import SCHEDULES
@@ -32,7 +33,7 @@ class Setup:
     @property
     def core_share(self) -> float:
         """Share of the cores left to compute while dispatch and combine run beside it."""
-        return 1.0 - (self.paths.outer.core_share if self.paths else 0.0)
+        return compute_share(self.machine.chip, self.paths)
 
     def routed(self, tokens_per_rank: float, sequences: float, batches: int) -> Routed | None:
         """Return the routed tokens of one EP group, or None for a dense model.
@@ -87,10 +88,9 @@ def setup(scenario: Scenario) -> Setup:
         _parts_per_rank(plan),
         SCHEDULES[plan.schedule].folded,
     )
-    mode = _mode(scenario)
+    mode = transport_mode(scenario, target)
     several = model.experts is not None and placed.expert > 1
-    groups = placed.expert_rank_groups()
-    paths = expert_paths(target.network, groups, mode, target.calibrations.fabric) if several else None
+    paths = transport_paths(scenario, target, placed, mode) if several else None
     shared, node = scenario.routing.shared_expert_ranks, target.network.ranks_per_node
     if paths and shared % node and any(load.target == "node" for load in paths.loads):
         raise UserError(
@@ -147,12 +147,6 @@ def model_as_run(scenario: Scenario) -> ModelSpec:
     if scenario.workload.phase != "training" and scenario.workload.mtp_acceptance is None:
         mtp = 0  # serving loads the modules only to draft with them
     return model.model_copy(update={"layers": layers, "dense_layers": dense, "mtp_layers": mtp})
-
-
-def _mode(scenario: Scenario) -> Mode:
-    if scenario.transport.mode != "auto":
-        return scenario.transport.mode
-    return "low-latency" if scenario.workload.phase == "decode" else "normal"
 
 
 def _parts_per_rank(plan: Plan) -> int:

@@ -1,14 +1,15 @@
 """Rows of single communication operations: the ranks, the bytes, and the time or bandwidth that was measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.calibration.fabrics import ExpertParallelConstants, fabric_calibration
+from simulator.calibration.fabrics import fabric_calibration
 from simulator.cost.collectives import Kind, collective, transfer
-from simulator.cost.expert_parallel import Mode, dispatch_cost, expert_paths, token_bytes
+from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, over_nics, token_bytes
+from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.phase.machine import Machine, assemble
 from simulator.phase.routed import Routed, route
 from simulator.scenario import Routing
@@ -21,14 +22,13 @@ from topologies.specs import ClusterSpec, ScaleOut
 from workloads.models.specs import Experts
 
 MODES: dict[str, Mode] = {"normal": "normal", "low_latency": "low-latency", "fused": "low-latency"}
-ROUTERS: dict[str, Literal["balanced", "uniform", "fitted"]] = {
+# Published times are means over ranks, so uniform routing is replayed with what each rank gets on average.
+ROUTERS: dict[str, Literal["balanced", "fitted"]] = {
     "balanced": "balanced",
-    "uniform-random": "uniform",
+    "uniform-random": "balanced",
     "real": "fitted",
 }
 REDUCING = {"all_reduce", "all_gather", "reduce_scatter"}
-# Achieved bandwidth depends on the cores that move the data; constants hold for about the number they were fitted with.
-CORES_FACTOR = 1.5
 DRAWS = 8
 MAX_RANKS = 2048
 NIC_TOLERANCE = 0.05
@@ -175,15 +175,17 @@ def _exchange(cells: Cells, op: Literal["dispatch", "combine"]) -> Operation:
     if mode not in MODES:
         raise RowError(f"mode '{shorten(mode)}' unknown")
     target, members = _place(cells)
-    paths = expert_paths(target.network, members[None, :], MODES[mode])
-    _check_cores(cells, target, paths.outer)
+    paths = _paths(cells, target.network, members, MODES[mode])
     routed = _routed(cells, len(members), len(members) // paths.nodes, round(tokens * len(members)))
     to_rank = routed.rank_tokens if paths.counts_expert_copies else routed.copies.to_rank
+    if cells.stated("router") == "balanced" and not paths.counts_expert_copies:
+        # A balanced router of a benchmark strides over the ranks, so that a token's experts lie on different ones.
+        to_rank = np.full_like(to_rank, tokens * min(cells.at_least_one("top_k"), len(members)))
     size = token_bytes(cells.at_least_one("hidden"), formats(cells.text("payload_dtype"))["dispatch"])
-    cost = dispatch_cost(paths, op, to_rank, routed.copies.to_node, size)
+    host = cells.stated("time_scope") != "kernel"
+    cost = dispatch_cost(paths, op, to_rank, routed.copies.to_node, size, host)
     # Bandwidths of DeepEP are logical: copies per expert, per node reached (its own included), or per rank reached.
-    forwarded = not paths.counts_expert_copies and paths.nodes > 1 and len(paths.loads) > 1
-    counted = routed.copies.to_node if forwarded else to_rank
+    counted = routed.copies.to_node if paths.forwarded else to_rank
     return Operation(float(cost.time_s.mean()), size * float(counted.sum(axis=-1).mean()) / len(members))
 
 
@@ -205,10 +207,13 @@ def _routed(cells: Cells, ranks: int, ranks_per_node: int, tokens: int) -> Route
     return route(rules, shape, 1, ranks, ranks_per_node, tokens, tokens, DRAWS, seed=0)
 
 
-def _check_cores(cells: Cells, target: Machine, constants: ExpertParallelConstants) -> None:
-    fitted = constants.core_share * (target.chip.compute_cores or 0)
-    if not cells.stated("comm_cores") or not fitted:
-        return
-    cores = cells.positive("comm_cores")
-    if not 1 / CORES_FACTOR <= cores / fitted <= CORES_FACTOR:
-        raise RowError(f"not supported yet: {cores:.0f} communication cores (constants hold for {fitted:.0f})")
+def _paths(cells: Cells, network: Network, members: Ranks, mode: Mode) -> ExpertPaths:
+    """Return the network as the row's library sees it, with as many cores as the row says where their rate is known."""
+    library = data("names")["libraries"].get(cells.stated("library"))
+    known = {name for plane in network.planes for name in fabric_calibration(plane.fabric).libraries}
+    if cells.stated("transport") in OUTER:
+        network = over_nics(network)
+    paths = expert_paths(network, members[None, :], mode, library=library if library in known else None)
+    if cells.stated("comm_cores") and paths.outer.core_bytes_per_s:
+        paths = replace(paths, cores=cells.at_least_one("comm_cores"))
+    return paths

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from simulator.calibration.fabrics import CollectiveConstants, ExpertParallelConstants, FabricCalibration, Protocol
 from simulator.cost.collectives import Kind, collective, transfer
-from simulator.cost.expert_parallel import Mode, dispatch_cost, expert_paths
+from simulator.cost.expert_parallel import Mode, expert_paths
+from simulator.cost.expert_parallel_time import dispatch_cost
 from topologies.build import network
 from topologies.network import Network
 from topologies.specs import Accelerator, ClusterSpec, Fabric, Memory, Peak, ScaleOut, ScaleUp
@@ -58,12 +59,16 @@ def calibrations(draw: st.DrawFn) -> Callable[[str], FabricCalibration]:
     for name in ("in", "out"):
         ring = {"fraction": draw(fraction), "step_s": draw(time_s), "launch_s": draw(time_s)}
         fixed = {key: draw(time_s) for key in ("dispatch_fixed_s", "combine_fixed_s", "doubling_s")}
-        exponent = draw(st.none() | st.floats(1.0, 8.0))
-        library = ExpertParallelConstants.model_validate(
-            {**sourced, **fixed, "fraction": draw(fraction), "core_share": 0.0, "overlap_exponent": exponent}
+        rate = draw(st.none() | st.floats(1e9, 1e11))
+        how = {"overlap_exponent": draw(st.none() | st.floats(1.0, 8.0)), "core_bytes_per_s": rate, "cores": 20}
+        normal, low_latency = (
+            ExpertParallelConstants.model_validate(
+                {**sourced, **fixed, **how, "fraction": draw(fraction), "copies": copies}
+            )
+            for copies in ("rank", "expert")
         )
         ring_constants = CollectiveConstants.model_validate({**sourced, **ring, **protocols})
-        found[name] = FabricCalibration(fabric=name, collective=ring_constants, normal=library, low_latency=library)
+        found[name] = FabricCalibration(fabric=name, collective=ring_constants, normal=normal, low_latency=low_latency)
     return found.__getitem__
 
 

@@ -22,7 +22,7 @@ fraction = 0.2
 dispatch_fixed_s = 3e-05
 combine_fixed_s = 3e-05
 doubling_s = 0.0
-core_share = 0.0
+copies = "expert"
 kind = "fitted"
 source = "ours"
 """

@@ -15,7 +15,7 @@ from topologies.network import Network, Plane, Tier
 
 STEP, FAR_STEP, LAUNCH = 1e-6, 10e-6, 5e-6
 NO_EP = ExpertParallelConstants(
-    kind="assumed", source="test", fraction=1, dispatch_fixed_s=0, combine_fixed_s=0, doubling_s=0, core_share=0
+    kind="assumed", source="test", fraction=1, dispatch_fixed_s=0, combine_fixed_s=0, doubling_s=0, copies="rank"
 )
 KINDS: tuple[tuple[Kind, float], ...] = (("all_reduce", 2.0), ("all_gather", 1.0), ("reduce_scatter", 1.0))
 

@@ -3,13 +3,15 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import CollectiveConstants, ExpertParallelConstants, FabricCalibration
-from simulator.cost.expert_parallel import ExpertPaths, Mode, dispatch_cost, expert_paths, token_bytes
+from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, token_bytes
+from simulator.cost.expert_parallel_time import dispatch_cost
 from topologies.build import network
 from topologies.catalogue import accelerator, cluster, fabric
 from topologies.network import Network, Plane, Tier
@@ -19,12 +21,14 @@ FIXED = 20e-6
 RING = CollectiveConstants(kind="assumed", source="test", fraction=1, step_s=0, launch_s=0)
 
 
-def constants(**given: float) -> Callable[[str], FabricCalibration]:
+def constants(**given: Any) -> Callable[[str], FabricCalibration]:
     def calibration(name: str) -> FabricCalibration:
         base = {"fraction": 1.0, "dispatch_fixed_s": FIXED, "combine_fixed_s": 2 * FIXED, "doubling_s": 1e-6}
-        found = {"kind": "assumed", "source": "test", "core_share": 0.0, **base, **given}
-        record = ExpertParallelConstants.model_validate(found)
-        return FabricCalibration(fabric=name, collective=RING, normal=record, low_latency=record)
+        found = {"kind": "assumed", "source": "test", **base, **given}
+        normal, low_latency = (
+            ExpertParallelConstants.model_validate({"copies": copies, **found}) for copies in ("rank", "expert")
+        )
+        return FabricCalibration(fabric=name, collective=RING, normal=normal, low_latency=low_latency)
 
     return calibration
 

@@ -120,7 +120,6 @@ def test_shipped_rows_cover_both_vendors_and_all_phases() -> None:
         ("collectives", {"op": "kv_transfer"}, "operation 'kv_transfer'"),
         ("collectives", {"transport": "roce"}, "transport roce"),
         ("collectives", {"nic_gbps_per_rank": "100"}, "100 Gb/s per rank"),
-        ("collectives", {"mode": "normal", "comm_cores": "4"}, "4 communication cores"),
         ("collectives", {"ranks": "1"}, "ranks = 1"),
         ("collectives", {"time_scope": "transmit_only"}, "missing: notify_us"),
         ("collectives", {"time_us": ""}, "missing: busbw_GBps"),
@@ -276,3 +275,16 @@ def test_every_published_row_is_answered(area: str) -> None:
         copy = shipped.get(row["id"], {})
         numbers = {key: value for key, value in copy.items() if key in row and key not in {"source", "notes"}}
         assert {key: row[key] for key in numbers} == numbers
+
+
+def test_time_falls_with_the_cores_of_a_row_until_the_wire_is_full() -> None:
+    shape = {
+        "mode": "normal",
+        "tokens_per_rank": "4096",
+        "transport": "nvlink+rdma",
+        "ranks_per_node": "8",
+        "ranks": "32",
+    }
+    times = [one("collectives", **shape, comm_cores=cores)["predicted"] for cores in ("4", "8", "24", "48")]
+    assert times[0] > 1.5 * times[1] > times[2]
+    assert times[2] == times[3]

@@ -15,7 +15,7 @@ ASSUMED: tuple[Assumption, ...] = (
     *_all_as("nvlink3", "nvlink4", "same libraries, no DeepEP figure for A100", "normal", "low_latency"),
     *_all_as("nvlink3-a800", "nvlink4-h800", "same port rate, no DeepEP figure for A800", "normal", "low_latency"),
     Assumption("hccs-a2", "normal", "hccs-a2/low_latency", "no figure in normal mode; same library"),
-    Assumption("roce-200g", "normal", "ib-400g/normal", f"no figure over RoCE on Ascend; {_AIV}", {"core_share": 0.0}),
+    Assumption("roce-200g", "normal", "ib-400g/normal", f"no figure over RoCE on Ascend; {_AIV}", {"cores": 0.0}),
     Assumption("roce-200g", "low_latency", "ib-400g/low_latency", "no figure over RoCE on Ascend"),
     *_all_as("roce-2x200g", "roce-200g", "two of its ports; HIXL reaches the same 22.6 of 25 GB/s per die"),
     *_all_as("roce-400g", "ib-400g", "same NIC rate and libraries, no clean RoCE figure"),

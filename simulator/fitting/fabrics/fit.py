@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from simulator.calibration.fabrics import FabricCalibration
-from simulator.fitting.fabrics.constants import RANGE, Constants, Known, lent, lookup
+from simulator.fitting.fabrics.constants import RANGE, Constants, Known, lent, lookup, scale
 from simulator.fitting.fabrics.series import Series
 
 
@@ -55,13 +55,12 @@ def fit(series: Series, points: Sequence[Sample], known: Known) -> Fit:
     known
         Constants of other fabrics that the operations or the series read, inner fabrics for example.
     """
-    given = {
+    given = series.marks | {
         name: value if isinstance(value, float) else lent(known, value)[name] for name, value in series.fixed.items()
     }
 
     def constants(values: NDArray[np.float64]) -> Constants:
-        scaled = zip(series.free, values, strict=True)
-        return given | {name: float(value) * (1e-6 if name.endswith("_s") else 1.0) for name, value in scaled}
+        return given | {name: float(value) * scale(name) for name, value in zip(series.free, values, strict=True)}
 
     def log_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
         calibration = lookup(known | {(series.fabric, series.part): constants(values)})

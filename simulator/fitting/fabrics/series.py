@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-Part = Literal["collective", "normal", "low_latency"]
+# What every fabric has, the usual library of each mode; any other part is a library by its own name.
+Part = str
 PARTS: tuple[Part, ...] = ("collective", "normal", "low_latency")
 Rows = Mapping[str, tuple[str, ...]]
 
@@ -27,8 +28,10 @@ class Series:
         Constants that the rows can't tell: a value, or `fabric/part` that lends its own.
     scale_up
         Inner fabric where it is not the cluster's.
-    once_per_rank
-        Low-latency library that sends one copy per rank, not one per expert.
+    copies
+        What dispatch sends once: a token per expert that it is routed to, or per rank or node.
+    mode
+        Of a library that is not the usual one of its mode.
     """
 
     fabric: str
@@ -38,7 +41,23 @@ class Series:
     source: str
     fixed: Mapping[str, float | str] = field(default_factory=dict)
     scale_up: str = ""
-    once_per_rank: bool = False
+    copies: Literal["expert", "rank", ""] = ""
+    mode: Literal["normal", "low-latency"] = "normal"
+
+    @property
+    def runs_as(self) -> Literal["normal", "low-latency"]:
+        """Mode of the library."""
+        if self.part in PARTS:
+            return "low-latency" if self.part == "low_latency" else "normal"
+        return self.mode
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What the record of the series says beside numbers."""
+        if self.part == "collective":
+            return {}
+        sent_once = self.copies or ("rank" if self.runs_as == "normal" else "expert")
+        return {"copies": sent_once} | ({} if self.part in PARTS else {"mode": self.mode})
 
 
 @dataclass(frozen=True)

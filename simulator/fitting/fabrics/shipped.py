@@ -13,7 +13,7 @@ from simulator.fitting.fabrics.exchange_samples import exchange_sample
 from simulator.fitting.fabrics.exchange_series import EXCHANGES
 from simulator.fitting.fabrics.fit import Fit, Sample, fit
 from simulator.fitting.fabrics.rows import Row
-from simulator.fitting.fabrics.series import PARTS, Series
+from simulator.fitting.fabrics.series import Series
 
 SERIES = (*COLLECTIVES, *EXCHANGES)
 
@@ -47,12 +47,11 @@ def calibrations(fits: Iterable[Fit]) -> dict[str, FabricCalibration]:
         ids = [pattern for patterns in found.series.rows.values() for pattern in patterns]
         about = {"kind": "fitted", "source": found.series.source, "rows": ids}
         error = {"mean_abs_error": round(found.mean_abs_error, 4)}
-        copies = {"once_per_rank": True} if found.series.once_per_rank else {}
-        parts[found.series.fabric, found.series.part] = {**found.constants, **about, **error, **copies}
+        parts[found.series.fabric, found.series.part] = {**found.constants, **about, **error}
     for guess in ASSUMED:
         name, part = guess.like.split("/")
         lender = {key: value for key, value in parts[name, part].items() if key not in {"rows", "mean_abs_error"}}
         source = f"as {guess.like.replace('/', ', ')}: {guess.because}"
         parts[guess.fabric, guess.part] = {**lender, **guess.save, "kind": "assumed", "source": source}
     names = sorted({name for name, _ in parts})
-    return {name: record(name, {part: parts[name, part] for part in PARTS}) for name in names}
+    return {name: record(name, {part: found for (of, part), found in parts.items() if of == name}) for name in names}
