@@ -1,12 +1,13 @@
 """A parallel plan laid over ranks: which rank holds what, and which ranks talk to each other.
 
-Ranks are numbered TP fastest, then DP, then PP (Megatron-LM's default order), so TP groups sit inside a node and
-an EP group is a run of neighbouring ranks of one pipeline stage.
+Ranks are numbered TP fastest, then CP, then DP, then PP (Megatron-LM's default order), so TP groups sit inside a node
+and an EP group is a run of neighbouring ranks of one pipeline stage.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from simulator.errors import UserError
 
 # Larger steps are not what anyone runs, and take minutes to lay out.
 MAX_CHUNKS = 200_000
+ContextExchange = Literal["ring", "all-to-all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Layout:
         Parts per rank.
     folded
         Whether a rank's second part is counted from the model's other end.
+    context, context_exchange
+        Size of the CP group, whose ranks hold a share of each sequence, and how these attend to each other.
     """
 
     tensor: int
@@ -44,16 +48,23 @@ class Layout:
     stage_layers: tuple[int, ...]
     virtual_stages: int = 1
     folded: bool = False
+    context: int = 1
+    context_exchange: ContextExchange = "ring"
 
     @property
     def ranks(self) -> int:
         """All ranks."""
-        return self.tensor * self.data * self.pipeline
+        return self.tensor * self.context * self.data * self.pipeline
 
     @property
     def stage_ranks(self) -> int:
         """Ranks of one pipeline stage."""
-        return self.tensor * self.data
+        return self.tensor * self.context * self.data
+
+    @property
+    def dense_copies(self) -> int:
+        """Ranks that hold the same weights outside the routed experts: those of a TP rank over CP and DP."""
+        return self.context * self.data
 
     @property
     def expert_groups(self) -> int:
@@ -72,15 +83,20 @@ class Layout:
         return range(first, first + self.stage_layers[part])
 
     def _grid(self) -> NDArray[np.int32]:
-        return np.arange(self.ranks, dtype=np.int32).reshape(self.pipeline, self.data, self.tensor)
+        return np.arange(self.ranks, dtype=np.int32).reshape(self.pipeline, -1, self.tensor)
 
     def tensor_groups(self) -> NDArray[np.int32]:
         """Return ``[groups, tensor]`` ranks."""
         return self._grid().reshape(-1, self.tensor)
 
     def data_groups(self) -> NDArray[np.int32]:
-        """Return ``[groups, data]`` ranks."""
-        return self._grid().transpose(0, 2, 1).reshape(-1, self.data)
+        """Return ``[groups, dense_copies]`` ranks that hold the same weights outside the routed experts."""
+        return self._grid().transpose(0, 2, 1).reshape(-1, self.dense_copies)
+
+    def context_groups(self) -> NDArray[np.int32]:
+        """Return ``[groups, context]`` ranks."""
+        grid = self._grid().reshape(-1, self.context, self.tensor)
+        return grid.transpose(0, 2, 1).reshape(-1, self.context)
 
     def expert_rank_groups(self) -> NDArray[np.int32]:
         """Return ``[groups, expert]`` ranks."""
@@ -105,6 +121,9 @@ class Layout:
 def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple[int, ...]:
     """Return layers per stage: even where they divide, as frameworks do, else so that the dearest stage is cheapest.
 
+    Where one or two stages more than layers are asked for, the last holds the LM head alone, and the first the
+    embedding (Megatron-LM can count both as layers: `account_for_loss_in_pipeline_split` and `..._embedding_...`).
+
     Parameters
     ----------
     costs
@@ -112,9 +131,11 @@ def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple
     head_cost
         Work that the last stage has beside its layers: LM head, loss, MTP modules.
     stages
-        Pipeline stages, at most as many as layers.
+        Pipeline stages, at most two more than layers.
     """
     layers = len(costs)
+    if stages > layers:
+        return (0,) * (stages - layers - 1) + (1,) * layers + (0,)
     if layers % stages == 0:
         return (layers // stages,) * stages
     total = np.concatenate([[0.0], np.cumsum(costs)])
@@ -138,6 +159,7 @@ def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple
 def tile_problems(
     ranks: int,
     tensor: int,
+    context: int,
     pipeline: int,
     expert: int,
     data: int | None,
@@ -146,30 +168,32 @@ def tile_problems(
     virtual_stages: int = 1,
 ) -> Iterator[str]:
     """Yield one line per way in which the plan fails to tile the ranks or the model."""
-    if ranks % (tensor * pipeline):
-        near = max(tensor * pipeline, ranks // (tensor * pipeline) * tensor * pipeline)
+    one_replica = tensor * context * pipeline
+    sizes = f"TP {tensor} x " + f"CP {context} x " * (context > 1) + f"PP {pipeline}"
+    if ranks % one_replica:
+        near = max(one_replica, ranks // one_replica * one_replica)
         yield (
-            f"plan: TP {tensor} x PP {pipeline} does not tile {ranks} ranks; use a multiple of {tensor * pipeline} "
+            f"plan: {sizes} does not tile {ranks} ranks; use a multiple of {one_replica} "
             f"ranks (for example {near}), or other sizes"
         )
-    elif data is not None and tensor * pipeline * data != ranks:
+    elif data is not None and one_replica * data != ranks:
         yield (
-            f"plan.data = {data}: TP {tensor} x PP {pipeline} x DP {data} is {tensor * pipeline * data}, not the "
-            f"{ranks} ranks; use data = {ranks // (tensor * pipeline)} or leave it out"
+            f"plan.data = {data}: {sizes} x DP {data} is {one_replica * data}, not the "
+            f"{ranks} ranks; use data = {ranks // one_replica} or leave it out"
         )
     elif (ranks // pipeline) % expert:
         yield (
-            f"plan.expert = {expert}: EP {expert} does not tile the {ranks // pipeline} ranks of a stage (TP x DP); "
-            f"use {_divisor_near(ranks // pipeline, expert)}"
+            f"plan.expert = {expert}: EP {expert} does not tile the {ranks // pipeline} ranks of a stage "
+            f"(TP x {'CP x ' * (context > 1)}DP); use {_divisor_near(ranks // pipeline, expert)}"
         )
     if heads % tensor:
         yield f"plan.tensor = {tensor}: {heads} attention heads do not divide by it; use {_divisor_near(heads, tensor)}"
     if layers < pipeline:
         yield f"plan.pipeline = {pipeline}: the model has only {layers} layers; use at most {layers} stages"
-    elif layers < pipeline * virtual_stages:
+    elif layers + 2 < pipeline * virtual_stages:
         yield (
             f"plan.virtual_stages = {virtual_stages}: with PP {pipeline} the model's {layers} layers would split into "
-            f"{pipeline * virtual_stages} parts; use at most {layers // pipeline}"
+            f"{pipeline * virtual_stages} parts; use at most {(layers + 2) // pipeline}"
         )
 
 
@@ -203,6 +227,8 @@ def layout(
     stage_layers: Sequence[int] | None = None,
     virtual_stages: int = 1,
     folded: bool = False,
+    context: int = 1,
+    context_exchange: ContextExchange = "ring",
 ) -> Layout:
     """Return the plan laid over `ranks`.
 
@@ -216,6 +242,8 @@ def layout(
         Layers of each model part; None to split them evenly.
     virtual_stages, folded
         Model parts per rank, and whether they are counted from both ends, see `Layout`.
+    context, context_exchange
+        CP ranks, see `Layout`.
 
     Raises
     ------
@@ -223,15 +251,15 @@ def layout(
         With every failed check at once.
     """
     layers, parts = len(layer_costs), pipeline * virtual_stages
-    problems = list(tile_problems(ranks, tensor, pipeline, expert, data, layers, heads, virtual_stages))
+    problems = list(tile_problems(ranks, tensor, context, pipeline, expert, data, layers, heads, virtual_stages))
     if stage_layers is not None and (
-        len(stage_layers) != parts or sum(stage_layers) != layers or min(stage_layers) < 1
+        len(stage_layers) != parts or sum(stage_layers) != layers or min(stage_layers) < 0
     ):
         problems.append(
-            f"plan.layers_per_stage = {list(stage_layers)}: must be {parts} positive numbers that add up to "
+            f"plan.layers_per_stage = {list(stage_layers)}: must be {parts} numbers from 0 that add up to "
             f"{layers} layers; correct it, or leave it out to split evenly"
         )
-    replicas = ranks // (tensor * pipeline)
+    replicas = ranks // (tensor * context * pipeline)
     if global_batch is not None and not problems:
         problems += batch_problems(global_batch, replicas, micro_batch)
         chunks = global_batch // (replicas * micro_batch) * parts
@@ -252,4 +280,6 @@ def layout(
         tuple(stage_layers or split_layers(layer_costs, head_cost, parts)),
         virtual_stages,
         folded,
+        context,
+        context_exchange,
     )

@@ -180,6 +180,8 @@ def _tokens_per_step(resolved: Setup, gained: float) -> float:
 def _plan(resolved: Setup) -> dict[str, int | str]:
     placed, plan = resolved.layout, resolved.scenario.plan
     sizes: dict[str, int | str] = {"TP": placed.tensor, "PP": placed.pipeline, "DP": placed.data, "EP": placed.expert}
+    if placed.context > 1:
+        sizes |= {"CP": placed.context, "CP exchange": placed.context_exchange}
     if resolved.scenario.workload.phase == "training":
         sizes |= {
             "micro-batches": placed.micro_batches,
@@ -204,7 +206,7 @@ def _training_memory(resolved: Setup, routed: Routed | None) -> tuple[MemoryUse,
         scenario.plan.zero,
         scenario.plan.recompute,
         scenario.precision.gemm,
-        float(scenario.workload.sequence_tokens * scenario.plan.micro_batch_sequences),
+        scenario.workload.sequence_tokens * scenario.plan.micro_batch_sequences / resolved.layout.context,
         routed.imbalance if routed else 1.0,
         resolved.machine.memory_bytes,
     )

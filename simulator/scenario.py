@@ -77,6 +77,11 @@ class Plan(Section):
     tensor: int = Field(default=1, ge=1, description="TP: ranks that share one layer's matrices")
     pipeline: int = Field(default=1, ge=1, description="PP: pipeline stages (training)")
     expert: int = Field(default=1, ge=1, description="EP: ranks that share the routed experts")
+    context: int = Field(default=1, ge=1, description="CP: ranks that share each sequence (training)")
+    context_exchange: Literal["ring", "all-to-all"] = Field(
+        default="ring",
+        description="CP: pass keys and values around while attention runs, or exchange sequence shares for head shares",
+    )
     layers_per_stage: tuple[int, ...] | None = Field(
         default=None,
         strict=False,

@@ -121,7 +121,7 @@ def training_memory(
     dtype
         GEMM format.
     tokens
-        Tokens of one micro-batch before TP.
+        Tokens of one micro-batch on a CP rank, before TP.
     imbalance
         See `activation_bytes_per_token`.
     """
@@ -138,7 +138,7 @@ def training_memory(
             )
         kept /= len(held)
         holders = copies(layout, schedule)
-        shard, expert_shard = (each * holders if zero else 1 for each in (layout.data, layout.expert_groups))
+        shard, expert_shard = (each * holders if zero else 1 for each in (layout.dense_copies, layout.expert_groups))
         working = 0.0 if recompute == "none" else activation_bytes_per_token(model, False, "none", dtype, imbalance)
         items = {
             "weights": (own + experts) * WEIGHT_BYTES,

@@ -34,8 +34,9 @@ def layer_blocks(model: ModelSpec, times: LayerTimes) -> Floats:
 
 def stage_sums(blocks: Floats, stage_layers: tuple[int, ...]) -> Floats:
     """Return the time of each (virtual) stage's layers with nothing hidden, ``[stages, batches, len(PARTS)]`` [s]."""
-    bounds = np.concatenate([[0], np.cumsum(stage_layers)[:-1]])
-    return np.add.reduceat(blocks.sum(axis=0), bounds, axis=1).transpose(1, 0, 2)
+    bounds = np.concatenate([[0], np.cumsum(stage_layers)])
+    layers = blocks.sum(axis=0)
+    return np.array([layers[:, low:high].sum(axis=1) for low, high in pairwise(bounds)])
 
 
 def stage_pairs(
@@ -65,6 +66,9 @@ def stage_pairs(
 
 def _pair(up: Floats, down: Floats) -> Floats:
     """One rank's pair; `up` and `down` are ``[4, layers, batches, len(PARTS)]`` in the order they run."""
+    if not len(up[0]) or not len(down[0]):  # a part without layers hides nothing
+        alone: Floats = up.sum(axis=(0, 1)) + down.sum(axis=(0, 1))
+        return alone
     rows: list[Floats] = []
     stream: list[int] = []
     waits: list[tuple[int, ...]] = []

@@ -10,6 +10,7 @@ from simulator.cost.collectives import collective
 from simulator.cost.expert_parallel import ExpertPaths, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.cost.roofline import operator_time
+from simulator.phase.context_parallel import context_parallel_s
 from simulator.phase.machine import Machine
 from simulator.phase.routed import Routed
 from simulator.plan import Layout
@@ -20,11 +21,13 @@ from workloads.operators import (
     Operators,
     Phase,
     Precision,
+    attention_core,
     attention_operators,
     dense_ffn_operators,
     expert_operators,
     router_operators,
     shared_expert_operators,
+    stack,
 )
 
 Floats = NDArray[np.float64]
@@ -107,7 +110,7 @@ def layer_times(
     """
     tp = layout.tensor
     attention = attention_operators(
-        model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp
+        model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp, layout.context
     )
     nothing = np.zeros((1, 0, len(PARTS)))
     block_tp = tensor_parallel_parts(machine, layout, share.tokens * model.hidden * ACTIVATION_BYTES)
@@ -116,6 +119,8 @@ def layer_times(
         ops = dense_ffn_operators(model, share.tokens, share.phase, share.precision, tp)
         dense = operator_parts(ops, machine, share.core_share) + block_tp
     blocks = operator_parts(attention, machine, share.core_share) + block_tp
+    if layout.context > 1:
+        blocks = blocks + context_parallel_parts(model, machine, layout, share)
     if routed is None or model.experts is None:
         return LayerTimes(blocks, dense, np.zeros(len(PARTS)), nothing, nothing, nothing)
     # Under TP the router and the shared expert run on the rank's slice of the tokens, which is also what it dispatches.
@@ -152,6 +157,28 @@ def tensor_parallel_parts(machine: Machine, layout: Layout, size_bytes: float) -
     groups, constants = layout.tensor_groups(), machine.calibrations.fabric
     cost = collective(machine.network, groups, "all_reduce", size_bytes, constants)
     return part("tensor_parallel", cost.time_s)
+
+
+def attention_core_parts(model: ModelSpec, machine: Machine, layout: Layout, share: Share) -> Floats:
+    """Return the time of the attention core of one layer, by part, ``[len(PARTS)]`` [s]."""
+    core = attention_core(
+        model,
+        share.tokens,
+        share.context,
+        share.sequences,
+        share.phase,
+        share.precision,
+        layout.tensor,
+        layout.context,
+    )
+    return operator_parts(stack([core]), machine, share.core_share)
+
+
+def context_parallel_parts(model: ModelSpec, machine: Machine, layout: Layout, share: Share) -> Floats:
+    """Return the CP exchange of one attention block, as far as the attention core does not hide it."""
+    core_s = float(attention_core_parts(model, machine, layout, share).sum())
+    backward = share.phase == "training_backward"
+    return part("context_parallel", context_parallel_s(model, machine, layout, share.tokens, backward, core_s))
 
 
 def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed) -> Floats:

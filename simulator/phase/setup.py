@@ -87,6 +87,8 @@ def setup(scenario: Scenario) -> Setup:
         plan.layers_per_stage,
         _parts_per_rank(plan),
         SCHEDULES[plan.schedule].folded,
+        plan.context,
+        plan.context_exchange,
     )
     mode = transport_mode(scenario, target)
     several = model.experts is not None and placed.expert > 1
@@ -175,6 +177,25 @@ def _schedule_problems(plan: Plan) -> Iterator[str]:
         yield "plan.pipeline = 1: schedule 'dualpipe-v' folds several stages; use 2 or more, or schedule '1f1b-overlap'"
 
 
+def _context_problems(scenario: Scenario, model: ModelSpec) -> Iterator[str]:
+    plan, tokens = scenario.plan, scenario.workload.sequence_tokens
+    if plan.context == 1:
+        return
+    if scenario.workload.phase != "training":
+        yield f"plan.context = {plan.context}: {scenario.workload.phase} runs without context parallelism; use 1"
+    elif tokens % (2 * plan.context):
+        yield (
+            f"plan.context = {plan.context}: {tokens} tokens do not split into 2 x {plan.context} equal shares, which "
+            "balance causal attention; use a multiple"
+        )
+    heads = model.attention.heads
+    if plan.context_exchange == "all-to-all" and heads % (plan.tensor * plan.context):
+        yield (
+            f"plan.context = {plan.context}: {heads} attention heads do not divide by TP {plan.tensor} x CP "
+            f"{plan.context}, as all-to-all needs; use plan.context_exchange = 'ring'"
+        )
+
+
 def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
     needs = {"training": "global_batch_sequences", "prefill": "tokens_per_rank", "decode": "batch_per_rank"}
     workload, plan, problems = scenario.workload, scenario.plan, []
@@ -186,7 +207,7 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             problems.append(f"workload.{key}: only phase '{phase}' has it; remove it, or change the phase")
     if workload.phase != "training" and plan.pipeline > 1:
         problems.append(f"plan.pipeline = {plan.pipeline}: {workload.phase} runs without pipeline stages; use 1")
-    problems += _schedule_problems(plan)
+    problems += [*_schedule_problems(plan), *_context_problems(scenario, model)]
     if workload.phase == "prefill" and workload.tokens_per_rank and workload.tokens_per_rank < workload.sequence_tokens:
         problems.append(
             f"workload.tokens_per_rank = {workload.tokens_per_rank}: below one prompt of "

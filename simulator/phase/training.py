@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from simulator.cost.collectives import collective, transfer
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
-from simulator.phase.layers import ACTIVATION_BYTES, LayerTimes, Share, layer_times, operator_parts
+from simulator.phase.layers import (
+    ACTIVATION_BYTES,
+    LayerTimes,
+    Share,
+    attention_core_parts,
+    layer_times,
+    operator_parts,
+)
 from simulator.phase.pipeline import STREAMS_PER_STAGE, partners, pipeline_program
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
@@ -18,7 +25,6 @@ from simulator.result import PARTS
 from simulator.schedules.table import SCHEDULES, Schedule, rank_orders
 from workloads.operators import (
     Phase,
-    attention_core,
     elementwise,
     embedding_operators,
     head_operators,
@@ -113,10 +119,10 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
     """
     scenario, placed, model = resolved.scenario, resolved.layout, resolved.model
     context = float(scenario.workload.sequence_tokens)
-    tokens = context * scenario.plan.micro_batch_sequences
+    tokens = context * scenario.plan.micro_batch_sequences / placed.context
     replicas = min(placed.expert_groups, MAX_REPLICAS) if draw_all and model.experts else 1
     draws = replicas * placed.micro_batches if draw_all else ANALYTIC_DRAWS
-    sequences = scenario.plan.micro_batch_sequences * placed.expert / placed.tensor
+    sequences = scenario.plan.micro_batch_sequences * placed.expert / (placed.tensor * placed.context)
     routed = resolved.routed(tokens / placed.tensor, sequences, draws)
     share = Share(
         tokens,
@@ -157,7 +163,7 @@ def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, F
         if plan.recompute == "full":
             rows["B"] = rows["B"] + rows["F"]
         elif plan.recompute == "selective":
-            rows["B"][0] += _attention_core(resolved, times["F"][0])
+            rows["B"][0] += attention_core_parts(model, resolved.machine, placed, times["F"][0])
         return rows
 
     alone = priced(1.0)
@@ -183,20 +189,6 @@ def _weight_half(backward: Floats) -> Floats:
     index = PART_INDEX["compute"]
     half[..., index] = backward[..., index] / 2
     return half
-
-
-def _attention_core(resolved: Setup, share: Share) -> Floats:
-    """Time the forward attention core of one layer, run again before its backward, ``[len(PARTS)]``."""
-    core = attention_core(
-        resolved.model,
-        share.tokens,
-        share.context,
-        share.sequences,
-        share.phase,
-        share.precision,
-        resolved.layout.tensor,
-    )
-    return operator_parts(stack([core]), resolved.machine, share.core_share)
 
 
 def _ends(resolved: Setup, share: Share, times: LayerTimes) -> Floats:
@@ -255,7 +247,7 @@ def _gradients(resolved: Setup) -> Floats:
 def _optimizer(resolved: Setup) -> Floats:
     placed, plan = resolved.layout, resolved.scenario.plan
     holders = copies(placed, plan.schedule)
-    shard, expert_shard = (each * holders if plan.zero else 1 for each in (placed.data, placed.expert_groups))
+    shard, expert_shard = (each * holders if plan.zero else 1 for each in (placed.dense_copies, placed.expert_groups))
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):
         own, experts = _stage_parameters(resolved, stage)

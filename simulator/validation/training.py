@@ -88,8 +88,6 @@ def _check_supported(cells: Cells) -> None:
     schedule = cells.stated("schedule")
     if schedule and schedule not in SCHEDULES:
         raise RowError(f"not supported yet: schedule '{shorten(schedule)}'")
-    if cells.whole("cp") > 1:
-        raise RowError(f"not supported yet: context parallelism (cp = {cells.stated('cp')})")
     if cells.text("zero") not in ZERO:
         raise RowError(f"not supported yet: ZeRO '{shorten(cells.stated('zero'))}'")
 
@@ -107,6 +105,7 @@ def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
         raise RowError(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
     return {
         "tensor": tensor,
+        "context": cells.whole("cp"),
         "pipeline": cells.whole("pp"),
         "expert": expert,
         "data": cells.whole("dp") if cells.stated("dp") else None,

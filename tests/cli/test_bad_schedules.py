@@ -23,7 +23,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
         [*INTERLEAVED, "plan.virtual_stages=4", "plan.tensor=3"],
         ["TP 3 x PP 2", "plan.tensor = 3", "plan.virtual_stages = 4"],
     ),
-    ("training", [*INTERLEAVED, "plan.layers_per_stage=[2, 2]"], ["must be 4 positive numbers that add up to 4"]),
+    ("training", [*INTERLEAVED, "plan.layers_per_stage=[2, 2]"], ["must be 4 numbers from 0 that add up to 4"]),
     ("training", [*INTERLEAVED, "workload.global_batch_sequences=24"], ["3 micro-batches are not a multiple of 2"]),
     ("decode", ["plan.virtual_stages=2"], ["plan.virtual_stages = 2"]),
     (

@@ -129,15 +129,15 @@ def test_a_plan_that_tiles() -> None:
         ({"heads": 15}, "plan.tensor = 2: 15 attention heads do not divide by it; use 1"),
         ({"layer_costs": [1.0] * 3}, "plan.pipeline = 4: the model has only 3 layers; use at most 3 stages"),
         (
-            {"layer_costs": [1.0] * 11, "virtual_stages": 3},
-            "plan.virtual_stages = 3: with PP 4 the model's 11 layers would split into 12 parts; use at most 2",
+            {"layer_costs": [1.0] * 13, "virtual_stages": 4},
+            "plan.virtual_stages = 4: with PP 4 the model's 13 layers would split into 16 parts; use at most 3",
         ),
-        ({"stage_layers": (4, 2, 2, 2), "virtual_stages": 2}, "must be 8 positive numbers that add up to 10"),
+        ({"stage_layers": (4, 2, 2, 2), "virtual_stages": 2}, "must be 8 numbers from 0 that add up to 10"),
         ({"global_batch": 800_000, "virtual_stages": 2}, "800000 chunks of micro-batches and stages"),
         ({"global_batch": 60}, "workload.global_batch_sequences = 60: not a multiple of DP 4 x micro-batch 2 = 8; use"),
-        ({"stage_layers": (4, 4)}, "plan.layers_per_stage = [4, 4]: must be 4 positive numbers that add up to 10"),
-        ({"stage_layers": (11, -3, 1, 1)}, "plan.layers_per_stage = [11, -3, 1, 1]: must be 4 positive numbers"),
-        ({"stage_layers": ()}, "plan.layers_per_stage = []: must be 4 positive numbers"),
+        ({"stage_layers": (4, 4)}, "plan.layers_per_stage = [4, 4]: must be 4 numbers from 0 that add up to 10"),
+        ({"stage_layers": (11, -3, 1, 1)}, "plan.layers_per_stage = [11, -3, 1, 1]: must be 4 numbers from 0"),
+        ({"stage_layers": ()}, "plan.layers_per_stage = []: must be 4 numbers from 0"),
     ],
 )
 def test_a_plan_that_does_not_tile_is_refused(changes: dict[str, object], said: str) -> None:
@@ -152,7 +152,7 @@ def test_all_failed_checks_at_once() -> None:
         place(ranks=36, heads=15, layer_costs=[1.0] * 3, stage_layers=(1, 1))
     assert len(refused.value.problems) == 4
     with pytest.raises(UserError) as refused:
-        place(ranks=36, heads=15, virtual_stages=3, stage_layers=(1, 1))
+        place(ranks=36, heads=15, virtual_stages=4, stage_layers=(1, 1))
     assert len(refused.value.problems) == 4
 
 
@@ -168,6 +168,11 @@ def test_the_suggested_batch_is_accepted(batch: int) -> None:
 
 @pytest.mark.parametrize("expert", [3, 5, 7, 48, 100])
 def test_the_suggested_expert_size_is_accepted(expert: int) -> None:
-    problems = list(tile_problems(32, 2, 1, expert, None, 8, 16))
+    problems = list(tile_problems(32, 2, 1, 1, expert, None, 8, 16))
     suggested = int(problems[0].rsplit(" ", 1)[1])
-    assert list(tile_problems(32, 2, 1, suggested, None, 8, 16)) == []
+    assert list(tile_problems(32, 2, 1, 1, suggested, None, 8, 16)) == []
+
+
+@pytest.mark.parametrize(("layers", "parts", "split"), [(3, 4, (1, 1, 1, 0)), (2, 4, (0, 1, 1, 0))])
+def test_embedding_and_head_may_have_parts_of_their_own(layers: int, parts: int, split: tuple[int, ...]) -> None:
+    assert split_layers([1.0] * layers, 2.0, parts) == split

@@ -13,7 +13,7 @@ from reports.style import PART_COLOURS, PART_SHORT
 from simulator.result import PART_LABELS, PARTS, MemoryUse, Result, Source
 
 GIB = 2.0**30
-WEIGHTS = dict(zip(PARTS, (6.1, 0.4, 1.1, 1.6, 0.0, 0.12, 0.35, 0.2, 0.9, 1.3, 0.08), strict=True))
+WEIGHTS = dict(zip(PARTS, (6.1, 0.4, 1.1, 1.6, 0.0, 0.0, 0.12, 0.35, 0.2, 0.9, 1.3, 0.08), strict=True))
 
 
 def result(scenario: str = "train-v3-910c", speed: float = 1.0, **changes: Any) -> Result:

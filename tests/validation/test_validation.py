@@ -99,7 +99,7 @@ def test_shipped_rows_cover_both_vendors_and_all_phases() -> None:
         ("training", {"vpp": "4"}, "plan.virtual_stages = 4: with PP 2 the model's 5 layers"),
         ("training", {"vpp": "2", "global_batch_sequences": "24"}, "3 micro-batches are not a multiple of 2 stages"),
         ("training", {"vpp": "0"}, "vpp = 0"),
-        ("training", {"cp": "2"}, "not supported yet: context parallelism"),
+        ("training", {"cp": "16"}, "does not tile"),
         ("training", {"zero": "3"}, "not supported yet: ZeRO"),
         ("training", {"task": "lora"}, "not supported yet: LoRA"),
         ("training", {"tp": "16"}, "experts split by tensor parallelism"),
@@ -225,14 +225,14 @@ def test_the_id_of_a_row_decides_nothing_but_its_mark() -> None:
 
 def test_command_replays_a_users_table(epsim: Command, tmp_path: Path) -> None:
     rows, errors = tmp_path / "rows.csv", tmp_path / "errors.csv"
-    table = [TRAINING, {**TRAINING, "id": "mine-4", "cp": "8"}, {**TRAINING, "id": "mine-5", "usable": "no"}]
+    table = [TRAINING, {**TRAINING, "id": "mine-4", "task": "lora"}, {**TRAINING, "id": "mine-5", "usable": "no"}]
     with rows.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, sorted({key for row in table for key in row}), restval="")
         writer.writeheader()
         writer.writerows(table)
     outcome = epsim("validate", "training", "--rows", rows, "--csv", errors, "--out", tmp_path / "seen", "--defaults")
     assert outcome.code == 0, outcome.err
-    for said in ("mine-1", "context parallelism", "skipped", "routing = balanced", "arXiv:2412.19437"):
+    for said in ("mine-1", "LoRA", "skipped", "routing = balanced", "arXiv:2412.19437"):
         assert said in outcome.out
     assert (tmp_path / "seen" / "validation.png").stat().st_size > 10_000
     written = load_rows(errors)

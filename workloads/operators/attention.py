@@ -51,6 +51,7 @@ def attention_operators(
     phase: Phase,
     precision: Precision = BF16,
     tp: int = 1,
+    cp: int = 1,
 ) -> Operators:
     """Return the operators of one attention block on one rank, its norm included.
 
@@ -69,6 +70,10 @@ def attention_operators(
     tp
         Tensor-parallel ranks that split the heads; latents and their projections are replicated. In training the
         norm runs on a `1/tp` slice of the tokens (sequence parallel, arXiv:2205.05198).
+    cp
+        Context-parallel ranks that share each sequence, `tokens` being one's share. Each computes an equal part of the
+        causal pairs: of the heads by all-to-all (arXiv:2309.14509), of the blocks by a balanced ring
+        (arXiv:2310.01889).
 
     Source: MLA arXiv:2405.04434 section 2.1 and appendix C; head split arXiv:1909.08053.
     """
@@ -77,7 +82,7 @@ def attention_operators(
     norm_tokens = tokens / tp if phase.startswith("training") else tokens
     steps = [
         norm("attention_norm", norm_tokens, model.hidden, phase),
-        *build(model, tokens, context, sequences, phase, precision, tp),
+        *build(model, tokens, context, sequences, phase, precision, tp, cp),
         *_output(model, tokens, phase, precision, tp),
     ]
     return stack(steps)
@@ -91,6 +96,7 @@ def _mla(
     phase: Phase,
     precision: Precision,
     tp: int,
+    cp: int,
 ) -> list[Operator]:
     a = model.attention
     heads, latent = a.heads / tp, a.kv_lora_rank + a.qk_rope_dim
@@ -109,7 +115,7 @@ def _mla(
         absorb_k = gemm("absorb_k", tokens, a.qk_nope_dim, a.kv_lora_rank, plain, phase, count=heads)
         absorb_v = gemm("absorb_v", tokens, a.kv_lora_rank, a.v_dim, plain, phase, count=heads)
         rotary = elementwise("rotary", 2.0 * ACTIVATION_BYTES * tokens * (heads + 1) * a.qk_rope_dim, tokens, phase)
-        core = attention_core(model, tokens, context, sequences, phase, precision, tp)
+        core = attention_core(model, tokens, context, sequences, phase, precision, tp, cp)
         return [*steps, absorb_k, rotary, core, absorb_v]
     # A cached prefix is stored as latents and must be expanded again with the new tokens.
     keys = sequences * context if phase == "prefill" else tokens
@@ -117,7 +123,7 @@ def _mla(
     # Keys are assembled from the expanded part and the rotary part that all heads share.
     width = heads * (a.qk_rope_dim + a.head_dim) + a.qk_rope_dim
     rotary = elementwise("rotary", 2.0 * ACTIVATION_BYTES * tokens * width, tokens, phase)
-    return [*steps, kv_up, rotary, attention_core(model, tokens, context, sequences, phase, precision, tp)]
+    return [*steps, kv_up, rotary, attention_core(model, tokens, context, sequences, phase, precision, tp, cp)]
 
 
 def _gqa(
@@ -128,6 +134,7 @@ def _gqa(
     phase: Phase,
     precision: Precision,
     tp: int,
+    cp: int,
 ) -> list[Operator]:
     a = model.attention
     heads, kv_heads = a.heads / tp, max(a.kv_heads / tp, 1.0)
@@ -145,7 +152,7 @@ def _gqa(
             gemm("qkv", tokens, model.hidden, q_width + kv_width, precision, phase),
         ]
     rotary = elementwise("rotary", 2.0 * ACTIVATION_BYTES * tokens * (heads + kv_heads) * a.head_dim, tokens, phase)
-    return [*steps, rotary, attention_core(model, tokens, context, sequences, phase, precision, tp)]
+    return [*steps, rotary, attention_core(model, tokens, context, sequences, phase, precision, tp, cp)]
 
 
 def _output(model: ModelSpec, tokens: Amount, phase: Phase, precision: Precision, tp: int) -> list[Operator]:
@@ -167,6 +174,7 @@ def attention_core(
     phase: Phase,
     precision: Precision = BF16,
     tp: int = 1,
+    cp: int = 1,
 ) -> Operator:
     """Return scores, softmax and weighted sum of one layer on one rank, causal pairs only, as one fused kernel.
 
@@ -177,7 +185,8 @@ def attention_core(
     Source: arXiv:2307.08691 sections 2.3 and 4.1 (backward); deepseek-ai/FlashMLA:README.md (absorbed form).
     """
     a = model.attention
-    heads, kv_heads = a.heads / tp, max(a.kv_heads / tp, 1.0)
+    # A CP rank computes as many pairs as it would with a share of the heads of whole sequences.
+    tokens, heads, kv_heads = tokens * cp, a.heads / (tp * cp), max(a.kv_heads / tp, 1.0) / cp
     queries = tokens / np.where(np.asarray(sequences) > 0, sequences, 1.0)  # an idle rank has none
     pairs = sequences * _mean_layer(model, lambda window: query_key_pairs(queries, context, window))
     keys = sequences * _mean_layer(model, lambda window: np.asarray(np.minimum(context, window or np.inf)))
