@@ -8,10 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, FancyBboxPatch
 
 from reports.style import INK, MUTED, SERIES_COLOURS, save, shorten, style
-from reports.topology_layout import BOX, COPIES, FOLDED, GAP, LEFT, STACK, STEP, Scene, lay_out
+from reports.topology_layout import BOX, COPIES, FOLDED, GAP, LEFT, STACK, STEP, Scene, lay_out, layered
+from reports.topology_map import draw_maps
 from simulator.units import bytes_per_s, count, number, seconds
 from topologies.metrics import bisection_bytes_per_s, diameter_hops
 from topologies.network import CROSS_RAIL
+from topologies.reduction import reduce_graph
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -43,7 +45,10 @@ def draw_topology(graph: "nx.DiGraph[Any]", path: Path | str) -> Path:
     ValueError
         If the suffix is none of the picture formats.
     """
-    scene = lay_out(graph)
+    network = reduce_graph(graph)
+    if not layered(network):
+        return draw_maps(graph, network, path)
+    scene = lay_out(graph, network)
     with style():
         figure = Figure(figsize=(scene.width, scene.height))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -56,6 +61,8 @@ def draw_topology(graph: "nx.DiGraph[Any]", path: Path | str) -> Path:
             _draw_leaves(axes, scene)
         if "spine" in scene.y:
             _draw_spines(axes, scene)
+        if "core" in scene.y:
+            _draw_core(axes, scene)
         _draw_facts(axes, scene)
         return save(figure, path)
 
@@ -217,6 +224,14 @@ def _draw_spines(axes: Axes, scene: Scene) -> None:
     _rate(axes, scene.centre, (leaf_top + foot) / 2, scene.uplink_bytes_per_s("leaf"), "per leaf", OUT)
 
 
+def _draw_core(axes: Axes, scene: Scene) -> None:
+    y, spine_top = scene.y["core"], scene.y["spine"] + BOX / 2
+    _switch(axes, (LEFT + scene.right) / 2, y, scene.right - LEFT, "core", OUT, scene.rows["core"].domains)
+    for x in (scene.centre, scene.far_x):
+        _line(axes, (x, spine_top), (x, y - BOX / 2), OUT)
+    _rate(axes, scene.centre, (spine_top + y - BOX / 2) / 2, scene.uplink_bytes_per_s("spine"), "per pod", OUT)
+
+
 def _draw_facts(axes: Axes, scene: Scene) -> None:
     """Say beside each layer what it is, how many there are and how long a message takes across it."""
     x = scene.right + GAP
@@ -231,7 +246,8 @@ def _facts(scene: Scene, name: str) -> tuple[str, list[str], str]:
     if name == "rank":
         return "Ranks", [f"{count(scene.parts.ranks)}, {count(scene.network.ranks_per_node)} per node"], INK
     if name == "nic":
-        return "NICs", [f"{count(scene.parts.nics)}, one per rank", shorten(scene.rows["leaf"].plane, WIDEST)], OUT
+        each = "one per rank" if scene.parts.nics == scene.parts.ranks else f"for {_ranks(scene.parts.ranks)}"
+        return "NICs", [f"{count(scene.parts.nics)}, {each}", shorten(scene.rows["leaf"].plane, WIDEST)], OUT
     row = scene.rows[name]
     title = "full mesh" if name == "node" and scene.mesh else NAMES.get(name, name)
     joins = _ranks(row.ranks_per_domain)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topologies.metrics import Parts, TierRow, count_parts, describe
-from topologies.network import Network
-from topologies.reduction import reduce_graph
+from topologies.network import CROSS_RAIL, Network
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -20,7 +19,7 @@ FOLDED = -1  # stands for the ranks between them
 LEFT, NODE_PAD, GAP, STACK, FACTS = 0.35, 0.18, 0.42, 1.62, 3.1
 BOX, ROW, HEAD, FOOT, NARROWEST = 0.34, 1.02, 0.95, 0.62, 7.0
 COPIES, STEP = 3, 0.05  # a stack shows at most so many copies, each so far up and right of the one before
-LAYERS = ("supernode", "node", "rank", "nic", "leaf", "spine")  # bottom to top
+LAYERS = ("supernode", "node", "rank", "nic", "leaf", "spine", "core")  # bottom to top
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +118,23 @@ class Scene:
         return self.leaves > 1
 
 
-def lay_out(graph: "nx.DiGraph[Any]") -> Scene:
+def layered(network: Network) -> bool:
+    """Whether a network is layers of switches only, all of which have their place in the picture."""
+    tiers = {tier.name for tier in network.tiers} - {CROSS_RAIL}
+    return tiers <= set(LAYERS) and all(plane.routes is None for plane in network.planes)
+
+
+def lay_out(graph: "nx.DiGraph[Any]", network: Network) -> Scene:
     """Return where to draw what.
 
     Parameters
     ----------
     graph
         As `topologies.generators.build_graph` makes it.
+    network
+        The graph, reduced.
     """
-    network, parts = reduce_graph(graph), count_parts(graph)
+    parts = count_parts(graph)
     rows = {row.tier: row for row in describe(network)}
     own = np.flatnonzero(network.node == 0).tolist()
     ranks = own if len(own) <= MOST_RANKS else [*own[:7], FOLDED, own[-1]]

@@ -39,6 +39,10 @@ class Cluster(Section):
         ge=1,
         description="chips as sold (packages); default: the nominal size (training), or one EP group (prefill, decode)",
     )
+    plane: str | None = Field(
+        default=None,
+        description="network that alone joins nodes: 'scale-out', or a side plane of the cluster; default: all",
+    )
     faults: tuple[str, ...] = Field(
         default=(),
         strict=False,

@@ -1,18 +1,23 @@
 """What a reader asks of a network: tiers at a glance, bisection, diameter, part counts."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import maximum_flow
 
 from topologies.network import CROSS_RAIL, Network, Tier
 from topologies.reduction import reduce_graph
+from topologies.routes import Routes
 
 Floats = NDArray[np.float64]
+Grid = tuple[int, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +99,30 @@ def _row(network: Network, tier: Tier) -> TierRow:
     )
 
 
-def bisection_bytes_per_s(network: Network) -> float:
+def bisection_bytes_per_s(network: Network, grids: Sequence[Grid] = ()) -> float:
     """Return the least capacity between two halves of the ranks [bytes/s], one direction.
 
     Halves are cut along domains: for each tier, for nodes and for single ranks, the domains in order fill one half
-    until the next would overfill it (so of an odd number, one more is in the other half). The capacity between two
-    halves is the minimum cut through all planes, and the answer is the least over these halves. One rank has none: 0.
+    until the next would overfill it (so of an odd number, one more is in the other half); and across every dimension of
+    the grids. The capacity between two halves is the minimum cut through all planes, and the answer is the least over
+    these halves. One rank has none: 0.
 
     Parameters
     ----------
     network
         The reduced cluster.
+    grids
+        Its grids, as `grids` returns them.
     """
-    return min((_cut(network, inside) for inside in _halves(network)), default=0.0)
+    return min((_cut(network, inside) for inside in _halves(network, grids)), default=0.0)
 
 
-def _halves(network: Network) -> Iterator[NDArray[np.bool_]]:
+def grids(graph: "nx.DiGraph[Any]") -> list[Grid]:
+    """Return the grids that a graph's planes are said to be: ranks per point, and points along each dimension."""
+    return [plane["grid"] for plane in graph.graph["planes"] if "grid" in plane]
+
+
+def _halves(network: Network, grids: Sequence[Grid]) -> Iterator[NDArray[np.bool_]]:
     ranks = np.arange(network.ranks)
     domains: list[NDArray[np.integer]] = [ranks, network.node, *(tier.domain for tier in network.tiers)]
     for domain in domains:
@@ -117,14 +130,42 @@ def _halves(network: Network) -> Iterator[NDArray[np.bool_]]:
         inside = (filled <= network.ranks / 2)[domain]
         if inside.any():
             yield inside
+    for per_point, dims in grids:
+        for index, size in enumerate(dims):
+            inside = ranks // (per_point * math.prod(dims[:index])) % size < size // 2
+            if inside.any() and not inside.all():
+                yield inside
 
 
 def _cut(network: Network, inside: NDArray[np.bool_]) -> float:
     """Return the minimum cut from ranks `inside` to the others: planes meet only at ranks, so their cuts add up."""
-    tiers = [[tier for tier in network.tiers if tier.plane == index] for index in range(len(network.planes))]
-    return sum(
-        _plane_cut(plane.port_bytes_per_s, found, inside) for plane, found in zip(network.planes, tiers, strict=True)
-    )
+    total = 0.0
+    for index, plane in enumerate(network.planes):
+        if plane.routes is not None:
+            total += _routed_cut(plane.routes, inside)
+        else:
+            tiers = [tier for tier in network.tiers if tier.plane == index]
+            total += _plane_cut(plane.port_bytes_per_s, tiers, inside)
+    return total
+
+
+def _routed_cut(routes: Routes, inside: NDArray[np.bool_]) -> float:
+    """Minimum cut of a plane of any shape, by maximum flow between all ranks of one half and all of the other."""
+    switches = len(routes.names) - inside.size
+    label = np.concatenate([np.where(inside, 0, 1), np.arange(2, 2 + switches)])
+    source, target = label[routes.source], label[routes.target]
+    straight = float(routes.bytes_per_s[(source == 0) & (target == 1)].sum())
+    if not switches:
+        return straight
+    over = (source != target) & ~((source < 2) & (target < 2))
+    most = float(routes.bytes_per_s[over & (source == 0)].sum())
+    if not most:
+        return straight
+    unit = most / 2**30  # flows are 32-bit integers there
+    table = coo_array((routes.bytes_per_s[over] / unit, (source[over], target[over])), shape=(label.max() + 1,) * 2)
+    capacity = table.tocsr()
+    capacity.data = np.minimum(np.rint(capacity.data), 2**31 - 1).astype(np.int32)
+    return straight + float(maximum_flow(capacity, 0, 1).flow_value) * unit
 
 
 def _plane_cut(port_bytes_per_s: Floats, tiers: list[Tier], inside: NDArray[np.bool_]) -> float:

@@ -128,3 +128,10 @@ AnyScaleOut = Annotated[
     | Annotated[TorusOfRouters, Tag("torus")],
     Discriminator(_tag("fat-tree")),
 ]
+
+
+class SidePlane(Record):
+    """A further network between nodes, which traffic takes only if it is chosen by name."""
+
+    name: str
+    network: AnyScaleOut

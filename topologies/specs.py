@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from topologies.record import Record
-from topologies.shapes import AnyScaleOut, AnyScaleUp, ScaleOut, ScaleUp
+from topologies.shapes import AnyScaleOut, AnyScaleUp, ScaleOut, ScaleUp, SidePlane
 
 __all__ = [
     "Accelerator",
@@ -124,5 +124,6 @@ class ClusterSpec(Record):
     aliases: tuple[str, ...] = ()
     scale_up: AnyScaleUp
     scale_out: AnyScaleOut | None = None
+    side_planes: tuple[SidePlane, ...] = ()
     source: str
     notes: str = ""

@@ -18,26 +18,30 @@ def topology() -> None:
 \b
 Examples:
   epsim topology show cloudmatrix384
+  epsim topology show cloudmatrix384 --plane vpc
   epsim topology show ascend-910b-1024 --chips 64 --draw out/910b.svg
   epsim topology show h800-cluster --chips 512 --fault "nic 17" --fault "leaf 3 - spine 0 at 50 %"
 """
 )
 @click.argument("cluster")
 @click.option("--chips", type=click.IntRange(min=1), help="Chips in use; default: the cluster's nominal size.")
+@click.option("--plane", metavar="NAME", help="Network that alone joins nodes: scale-out, or a side plane.")
 @click.option("--fault", "faults", multiple=True, metavar="TEXT", help="Failed or degraded part; repeatable.")
 @click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture to write; default out/NAME.png.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def show(cluster: str, chips: int | None, faults: tuple[str, ...], picture: str | None, as_json: bool) -> None:
+def show(
+    cluster: str, chips: int | None, plane: str | None, faults: tuple[str, ...], picture: str | None, as_json: bool
+) -> None:
     """Print the tiers, bisection, oversubscription and diameter of CLUSTER (a name or a machine file), and draw it."""
     from reports.tables import console, facts_table
     from reports.topology import draw_topology
     from simulator.units import bytes_per_s, count, ratio, seconds
     from topologies.build import damaged_graph, working_chips
     from topologies.catalogue.machine_file import machine_parts
-    from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops
+    from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops, grids
     from topologies.reduction import reduce_graph
 
-    spec, chip, fabrics = machine_parts(cluster)
+    spec, chip, fabrics = machine_parts(cluster, plane)
     graph, notes = damaged_graph(spec, chip, fabrics, chips or working_chips(spec, faults), faults)
     network = reduce_graph(graph)
     tiers, parts = describe(network), count_parts(graph)
@@ -46,7 +50,7 @@ def show(cluster: str, chips: int | None, faults: tuple[str, ...], picture: str 
         "ranks": parts.ranks,
         "nodes": parts.nodes,
         "links": parts.links,
-        "bisection_bytes_per_s": bisection_bytes_per_s(network),
+        "bisection_bytes_per_s": bisection_bytes_per_s(network, grids(graph)),
         "diameter_hops": diameter_hops(network),
     }
     if as_json:

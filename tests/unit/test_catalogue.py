@@ -28,6 +28,12 @@ DIMENSIONLESS = {
     "domain_chips",
     "leaf_nodes",
     "oversubscription",
+    "chips_per_nic",
+    "rack_uplinks",
+    "switch_nodes",
+    "group_switches",
+    "global_links",
+    "groups",
 }
 LOOKUPS: list[tuple[Callable[[str], Any], Callable[[], tuple[Any, ...]]]] = [
     (catalogue.accelerator, catalogue.accelerators),
@@ -125,6 +131,9 @@ def test_cluster_refers_to_parts_that_exist(cluster: ClusterSpec) -> None:
         assert cluster.max_chips == cluster.scale_up.domain_chips
     if inner.shape == "mesh":
         assert inner.links == cluster.scale_up.domain_chips - 1
+    for side in cluster.side_planes:
+        assert side.network.source
+        assert catalogue.fabric(side.network.fabric).kind == "scale-out"
 
 
 @pytest.mark.parametrize("name", ["Ascend 910B2", "910B3", "910B4", "Ascend 910C", "950PR", "Ascend 950DT"])
@@ -139,7 +148,7 @@ def test_gpu_is_there(name: str) -> None:
 
 def test_announced_parts_are_flagged() -> None:
     announced = {part.id for _, every in LOOKUPS for part in every() if part.status == "announced"}
-    assert announced == {"ascend-950dt", "ub2", "uboe-800g", "atlas-950-superpod"}
+    assert announced == {"ascend-950dt", "ub2", "uboe-800g", "atlas-950-superpod", "ub-mesh-1024"}
 
 
 def test_units_by_figures_that_are_printed_otherwise() -> None:

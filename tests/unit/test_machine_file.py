@@ -5,6 +5,7 @@ import pytest
 
 from simulator.run import run
 from simulator.scenario_file import load_scenario
+from topologies.build import network
 from topologies.catalogue import cluster
 from topologies.catalogue.machine_file import machine_parts
 from topologies.errors import TopologyError
@@ -82,3 +83,16 @@ def test_the_example_of_the_readme_is_a_machine(tmp_path: Path) -> None:
     text = example.split("```")[0]
     assert tomllib.loads(text)
     assert machine_parts(written(tmp_path, text)).spec.name == "Ours, with faster NICs"
+
+
+def test_nodes_can_be_joined_by_one_named_plane_only() -> None:
+    spec, chip, fabrics = machine_parts("cloudmatrix384", "vpc")
+    assert spec.scale_up.domain_chips == 8
+    reduced = network(spec, chip, fabrics, 384)
+    assert [tier.name for tier in reduced.tiers] == ["node", "nic", "leaf"]
+    assert set(reduced.tiers[1].uplink_bytes_per_s) == {50e9}
+    reduced = network(*machine_parts("cloudmatrix384", "scale-out"), 384)
+    assert reduced.planes[1].fabric == "roce-2x200g"
+    for name, said in (("cloudmatrix384", "has scale-out, vpc"), ("gb200-nvl72", "none between nodes")):
+        with pytest.raises(TopologyError, match=said):
+            machine_parts(name, "storage")

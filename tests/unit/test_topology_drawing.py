@@ -10,7 +10,10 @@ from matplotlib.patches import Arc
 import reports.topology
 from reports.topology import draw_topology
 from reports.topology_layout import FOLDED, lay_out
+from reports.topology_map import draw_maps
+from topologies.catalogue.machine_file import machine_parts
 from topologies.generators import build_graph
+from topologies.reduction import reduce_graph
 from topologies.specs import Accelerator, ClusterSpec, Fabric, Memory, Peak, ScaleOut, ScaleUp
 
 LONG = "with a name too long for the margin (made for this test, and others)"
@@ -48,6 +51,8 @@ def graph(up: str, node: int, domain: int, chips: int, dies: int = 1, **out: Any
 
 
 CASES = {
+    "three layers": graph("switch", 8, 8, 512, leaf_nodes=4, pod_nodes=32, pod_oversubscription=2.0),
+    "shared NICs": graph("switch", 8, 8, 64, leaf_nodes=4, chips_per_nic=2),
     "rail-optimised": graph("switch", 8, 8, 512, leaf_nodes=32),
     "plain leaf": graph("mesh", 8, 8, 256, leaf_nodes=4, rail_optimised=False, oversubscription=2.0),
     "multi-plane": graph("switch", 8, 8, 512, leaf_nodes=32, planes=True),
@@ -120,7 +125,7 @@ def test_mesh_has_an_arc_for_each_pair(drawn: list[Figure]) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_drawn_and_folded_nodes_add_up(name: str) -> None:
-    scene = lay_out(CASES[name])
+    scene = lay_out(CASES[name], reduce_graph(CASES[name]))
     assert 1 + scene.near + scene.far == scene.parts.nodes
     shown = [rank for rank in scene.ranks if rank != FOLDED]
     assert (scene.network.node[shown] == 0).all()
@@ -131,3 +136,30 @@ def test_same_graph_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     first, second = (draw_topology(CASES["supernode"], tmp_path / f"{index}.{suffix}") for index in range(2))
     assert first.read_bytes() == second.read_bytes()
     assert first.read_bytes()[:5] in {b"\x89PNG\r", b"<?xml"}
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "said"),
+    [
+        ("ub-mesh-1024", 1024, ["8 x 8 ranks", "4 x 4 switches", "64 of 1,024 drawn", "1.79 TB/s per link"]),
+        ("dragonfly-example", 1088, ["17 groups of 8 switches", "50.0 GB/s per link"]),
+        ("torus-example", 512, ["4 x 4 x 4 switches", "200 GB/s per link"]),
+        ("atlas-950-superpod", 200, ["supernode, UB 2.0"]),
+    ],
+)
+def test_networks_without_layers_are_maps(
+    name: str, chips: int, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build_graph(*machine_parts(name), chips)
+    figures: list[Figure] = []
+    monkeypatch.setattr("reports.topology_map.save", lambda figure, path: figures.append(figure) or path)
+    draw_maps(built, reduce_graph(built), tmp_path / "a.png")
+    texts = [text.get_text() for text in (*figures[0].texts, *(t for axes in figures[0].axes for t in axes.texts))]
+    for words in said:
+        assert any(words in text for text in texts), words
+
+
+def test_maps_are_the_same_file_each_time(tmp_path: Path) -> None:
+    built = build_graph(*machine_parts("torus-example"), 512)
+    one, two = (draw_topology(built, tmp_path / name) for name in ("a.png", "b.png"))
+    assert one.read_bytes() == two.read_bytes()

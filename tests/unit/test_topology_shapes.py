@@ -10,7 +10,8 @@ import pytest
 from topologies.build import network
 from topologies.errors import TopologyError
 from topologies.generators import build_graph
-from topologies.metrics import bisection_bytes_per_s, describe
+from topologies.metrics import bisection_bytes_per_s, describe, diameter_hops, grids
+from topologies.reduction import reduce_graph
 from topologies.shapes import (
     AnyScaleOut,
     AnyScaleUp,
@@ -294,3 +295,31 @@ def test_impossible_networks_between_nodes_are_refused(out: AnyScaleOut, chips: 
 def test_links_join_chips_of_one_rank() -> None:
     with pytest.raises(TopologyError, match="use shape 'domain'"):
         build_graph(spec(nd_mesh((4, 2)), 8), chip(2), fabrics(18), 8)
+
+
+def bisection(graph: Graph) -> float:
+    return bisection_bytes_per_s(reduce_graph(graph), grids(graph))
+
+
+@pytest.mark.parametrize("dims", [(8, 4), (4, 8), (4, 4, 4), (6, 2), (2, 2, 8)])
+def test_bisection_of_grids_is_across_their_weakest_dimension(dims: tuple[int, ...]) -> None:
+    size = math.prod(dims)
+    torus = TorusOfChips(shape="torus", fabric="in", domain_chips=size, dims=dims)
+    assert bisection(built(torus, 2, size, 2 * len(dims))) == pytest.approx(2 * size / max(dims) * LINK)
+    assert bisection(built(nd_mesh(dims), 2, size)) == pytest.approx(size / min(dims) * (min(dims) // 2) ** 2 * LINK)
+
+
+def test_bisection_of_networks_of_switches() -> None:
+    assert bisection(built(UB_MESH, 64, 1024)) == pytest.approx(16 / 4 * 4 * 32 * LINK, rel=1e-6)
+    groups = 5
+    half = (groups // 2) * -(-groups // 2)
+    assert bisection(scale_out(dragonfly(1, 4, 1), 4 * groups)) == pytest.approx(half * NIC, rel=1e-6)
+    routers = TorusOfRouters(shape="torus", fabric="out", dims=(4, 6), switch_nodes=8, links=1)
+    assert bisection(scale_out(routers, 8 * 24)) == pytest.approx(2 * 4 * NIC, rel=1e-6)
+
+
+def test_diameter_and_latency_of_routed_planes() -> None:
+    mesh = reduce_graph(built(nd_mesh((4, 4, 4)), 4, 64))
+    assert (diameter_hops(mesh), mesh.tiers[-1].latency_s) == (3, pytest.approx(3e-6))
+    fly = reduce_graph(scale_out(dragonfly(2, 4, 2), 72))
+    assert (diameter_hops(fly), fly.tiers[-1].latency_s) == (7, pytest.approx(3e-6 + 3 * 1e-6))

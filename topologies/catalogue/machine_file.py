@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from topologies.catalogue import accelerator, cluster, fabric
 from topologies.errors import TopologyError
-from topologies.specs import Accelerator, ClusterSpec, Fabric, Record
+from topologies.specs import Accelerator, ClusterSpec, Fabric, Record, ScaleUp
 
 Part = TypeVar("Part", bound=Record)
 
@@ -30,17 +30,39 @@ class Parts(NamedTuple):
     fabrics: dict[str, Fabric]
 
 
-def machine_parts(name_or_path: str) -> Parts:
+def machine_parts(name_or_path: str, plane: str | None = None) -> Parts:
     """Return the parts of a catalogued cluster, or of one described in a TOML file.
+
+    Parameters
+    ----------
+    plane
+        Network that alone joins nodes, whatever their scale-up domain reaches: ``scale-out`` or a side plane.
 
     Raises
     ------
     TopologyError
         If the name is unknown, or the file can't be used; one line per problem.
     """
-    if name_or_path.endswith(".toml"):
-        return _from_file(Path(name_or_path))
-    spec = cluster(name_or_path)
+    parts = _from_file(Path(name_or_path)) if name_or_path.endswith(".toml") else _from_catalogue(name_or_path)
+    return parts if plane is None else _only_plane(parts, plane)
+
+
+def _only_plane(parts: Parts, name: str) -> Parts:
+    spec = parts.spec
+    known = {side.name: side.network for side in spec.side_planes}
+    if spec.scale_out:
+        known["scale-out"] = spec.scale_out
+    if name not in known or not isinstance(spec.scale_up, ScaleUp):
+        there = f"{spec.name} has {', '.join(sorted(known))}" if known else f"{spec.name} has none between nodes"
+        raise TopologyError(f"cluster.plane: {name[:60]!r}: no such network; {there}")
+    inner = spec.scale_up.model_copy(update={"domain_chips": spec.chips_per_node})
+    chosen = spec.model_copy(update={"scale_up": inner, "scale_out": known[name]})
+    outer = known[name].fabric
+    return Parts(chosen, parts.chip, {outer: fabric(outer)} | parts.fabrics)
+
+
+def _from_catalogue(name: str) -> Parts:
+    spec = cluster(name)
     return Parts(spec, accelerator(spec.chip), {name: fabric(name) for name in _fabric_names(spec).values()})
 
 

@@ -19,7 +19,7 @@ def add_nd_mesh(graph: Graph, layout: Layout, fabric: Fabric, spec: NdMesh) -> N
     rate = fabric.port_bytes_per_s / (fabric.links or 1)
     per_rack = math.prod(spec.dims)
     inside = sum((size - 1) * links for size, links in zip(spec.dims, spec.links, strict=True))
-    plane = new_plane(graph, fabric.name, fabric, inside * rate)
+    plane = new_plane(graph, fabric.name, fabric, inside * rate, (1, spec.dims))
     for first in range(0, layout.ranks, per_rack):
         pairs = mesh_pairs(spec.dims, min(per_rack, layout.ranks - first))
         links = np.array(spec.links)[pairs.dimension]
@@ -33,7 +33,7 @@ def _add_racks(
 ) -> None:
     """Hang chips on their rack's switch, and join racks within a domain: by a mesh, or by switches above."""
     port = spec.rack_uplinks * link_bytes_per_s
-    plane = new_plane(graph, f"{fabric.name}, between racks", fabric, port)
+    plane = new_plane(graph, f"{fabric.name}, between racks", fabric, port, (per_rack, spec.rack_dims))
     members = layout.members(per_rack)
     racks = add_tier(graph, "rack", len(members), plane)
     ranks = range(layout.ranks)
@@ -53,7 +53,7 @@ def _add_racks(
 
 def add_torus(graph: Graph, layout: Layout, fabric: Fabric, spec: TorusOfChips) -> None:
     """Link each chip to its neighbours; dimensions of one chip have none, and their links none either."""
-    plane = new_plane(graph, fabric.name, fabric, fabric.port_bytes_per_s)
+    plane = new_plane(graph, fabric.name, fabric, fabric.port_bytes_per_s, (1, spec.dims))
     rate = fabric.port_bytes_per_s / (2 * len(spec.dims))
     for first in range(0, layout.ranks, layout.per_domain):
         pairs = torus_pairs(spec.dims, min(layout.per_domain, layout.ranks - first))

@@ -47,10 +47,14 @@ class Nics:
     bytes_per_s: float
 
 
-def new_plane(graph: Graph, name: str, fabric: Fabric, port_bytes_per_s: float) -> int:
-    """Add a plane, and return its number."""
-    planes: list[dict[str, str | float]] = graph.graph["planes"]
+def new_plane(
+    graph: Graph, name: str, fabric: Fabric, port_bytes_per_s: float, grid: tuple[int, Sequence[int]] | None = None
+) -> int:
+    """Add a plane, and return its number; `grid` is the ranks of a point of it, and its points per dimension."""
+    planes: list[dict[str, Any]] = graph.graph["planes"]
     planes.append({"name": name, "fabric": fabric.id, "port_bytes_per_s": port_bytes_per_s})
+    if grid:
+        planes[-1]["grid"] = (grid[0], tuple(grid[1]))
     return len(planes) - 1
 
 

@@ -13,7 +13,9 @@ def add_dragonfly(graph: Graph, layout: Layout, fabric: Fabric, spec: Dragonfly)
 
     Only groups in use are there, so detours over idle groups are not; a group in use is there with all its switches.
     """
-    plane = new_plane(graph, fabric.name, fabric, fabric.port_bytes_per_s / layout.per_chip)
+    per_group = spec.switch_nodes * spec.group_switches * layout.per_node
+    grid = (per_group, (-(-layout.ranks // per_group),))
+    plane = new_plane(graph, fabric.name, fabric, fabric.port_bytes_per_s / layout.per_chip, grid)
     tier = "leaf" if spec.group_spines else "switch"
     switches, entering = _hang_nics(graph, layout, fabric, spec, plane, tier)
     if spec.group_spines:
@@ -63,7 +65,8 @@ def _global_pairs(spec: Dragonfly, groups: int) -> Pairs:
 
 def add_router_torus(graph: Graph, layout: Layout, fabric: Fabric, spec: TorusOfRouters) -> None:
     """Hang NICs on routers, and link neighbouring routers."""
-    plane = new_plane(graph, fabric.name, fabric, fabric.port_bytes_per_s / layout.per_chip)
+    grid = (spec.switch_nodes * layout.per_node, spec.dims)
+    plane = new_plane(graph, fabric.name, fabric, fabric.port_bytes_per_s / layout.per_chip, grid)
     routers, _ = _hang_nics(graph, layout, fabric, spec, plane, "router")
     pairs = torus_pairs(spec.dims, len(routers))
     join_pairs(graph, routers, pairs, pairs.links * (spec.links * fabric.port_bytes_per_s), _hop_s(fabric), plane)
