@@ -7,6 +7,8 @@ from simulator.cli.lazy import LazyGroup
 # name -> (module and attribute, one-line help); one module per command
 COMMANDS = {
     "show": ("simulator.cli.trace_show:show", "Print a trace's shape, skew, predictability and drift, and draw it."),
+    "import": ("simulator.cli.trace_import:import_", "Bring in routing that another tool recorded."),
+    "export": ("simulator.cli.trace_export:export", "Write recorded routing for another tool."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`epsim trace show`."""
+"""`epsim trace show`, `import` and `export`."""
 
 import csv
 import json
@@ -6,7 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from simulator.cli import trace_export, trace_import
+from workloads.routing.exporters import EXPORTS
+from workloads.routing.importers import KINDS
 
 Epsim = Callable[..., Any]
 
@@ -45,3 +50,63 @@ def test_what_is_no_trace_is_one_line(epsim: Epsim, tmp_path: Path, content: byt
 
 def test_an_unknown_command_is_answered_with_the_nearest(epsim: Epsim) -> None:
     assert "did you mean 'show'" in epsim("trace", "shaw").err
+
+
+def weights(path: Path, experts: int = 64, layers: int = 26) -> Path:
+    np.save(path, np.random.default_rng(0).integers(1, 99, (layers, experts)))
+    return path
+
+
+def test_import_takes_dimensions_from_the_catalogue(epsim: Epsim, tmp_path: Path) -> None:
+    wanted = ["trace", "import", "eplb-weight", str(weights(tmp_path / "w.npy")), "-o", str(tmp_path / "t.npz")]
+    said = epsim(*wanted, "--model", "DeepSeek-V2-Lite", "--licence", "MIT")
+    assert said.code == 0, said.err
+    assert "deepseek-v2-lite, 1 steps, 26 MoE layers x 64 experts x top-6" in said.out
+    assert "tokens per expert only" in said.out
+    shown = epsim("trace", "show", str(tmp_path / "t.npz"), "--draw", str(tmp_path / "t.png"))
+    assert shown.code == 0, shown.err
+    assert "needs each token's experts" in shown.out
+    told = json.loads(epsim("trace", "show", str(tmp_path / "t.npz"), "--draw", str(tmp_path / "t.png"), "--json").out)
+    assert (told["steps"], told["tokens"], told["licence"]) == (1, None, "MIT")
+    assert told["source"] == "eplb-weight: w.npy"
+
+
+def test_import_says_what_does_not_fit(epsim: Epsim, tmp_path: Path) -> None:
+    start = [
+        "trace",
+        "import",
+        "eplb-weight",
+        str(weights(tmp_path / "w.npy", layers=5)),
+        "-o",
+        str(tmp_path / "t.npz"),
+    ]
+    said = epsim(*start, "--model", "deepseek-v2-lite")
+    assert "note: 5 MoE layers recorded, but deepseek-v2-lite has 26" in said.out
+    said = epsim(*start, "--model", "deepseek-v2-light")
+    assert "did you mean 'DeepSeek-V2-Lite'" in said.out or "did you mean 'deepseek-v2-lite'" in said.out
+    assert "kept as a name only" in said.out
+    assert "no experts" in epsim(*start, "--model", "qwen2.5-7b").err
+    said = epsim(*start, "--model", "deepseek-v3")
+    assert said.code == 2
+    assert "64 experts per layer, but 256 stated" in said.err
+    told = json.loads(epsim(*start, "--model", "x", "--json").out)
+    assert (told["steps"], told["moe_layers"], told["top_k"]) == (1, 5, None)
+
+
+def test_export_and_import_are_inverse(epsim: Epsim, trace_file: Callable[..., Path], tmp_path: Path) -> None:
+    path, out = trace_file(".npz"), tmp_path / "out.csv"
+    assert epsim("trace", "export", "llama-csv", str(path), "-o", str(out)).code == 0
+    dimensions = ["--model", "small", "--experts", "64", "--top-k", "6"]
+    again = tmp_path / "again.parquet"
+    said = epsim("trace", "import", "llama-csv", str(out), *dimensions, "-o", str(again))
+    assert said.code == 0, said.err
+    assert epsim("trace", "export", "native", str(again), "-o", str(tmp_path / "again.npz")).code == 0
+    with np.load(path) as old, np.load(tmp_path / "again.npz") as new:
+        assert np.array_equal(old["experts"], new["experts"])
+
+
+def test_kinds_of_the_help_are_those_of_the_library() -> None:
+    assert tuple(KINDS) == trace_import.KINDS
+    assert ("native", *EXPORTS) == trace_export.KINDS
+    assert all(kind in str(trace_import.import_.epilog) for kind in KINDS)
+    assert all(kind in str(trace_export.export.epilog) for kind in EXPORTS)

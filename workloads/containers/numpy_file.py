@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
 
-INTEGERS, FLOATS, TEXT = "iu", "f", "U"
-_WANTED = {INTEGERS: "little-endian integers", FLOATS: "little-endian floats", TEXT: "text"}
+INTEGERS, FLOATS, NUMBERS, TEXT = "iu", "f", "iuf", "U"
+_WANTED = {
+    INTEGERS: "little-endian integers",
+    FLOATS: "little-endian floats",
+    NUMBERS: "little-endian numbers",
+    TEXT: "text",
+}
 # Real traces compress by less than 100; a header that claims more than this much more than the file has is a lie.
 _MOST_INFLATION = 1000
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -53,7 +58,7 @@ def read_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     Parameters
     ----------
     wanted
-        Name to kind: `INTEGERS`, `FLOATS` or `TEXT`.
+        Name to kind: `INTEGERS`, `FLOATS`, `NUMBERS` or `TEXT`.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from workloads.containers.numpy_file import INTEGERS, TEXT, npz_names, read_npz
 from workloads.errors import WorkloadError
 from workloads.routing import files
-from workloads.routing.trace import Phase, Trace, read_trace
+from workloads.routing.trace import Phase, Trace, read_trace, write_trace
 
 _ABOUT: dict[str, type] = {
     "model": str,
@@ -163,3 +163,11 @@ def write_counts(trace: CountTrace, path: str | Path) -> None:
             step, layer = np.indices(counts.shape[:2], dtype=np.int32).reshape(2, -1)
             columns = {"step": step, "layer": layer, "counts": counts.reshape(step.size, -1)}
             files.write_parquet(file, columns, {files.ABOUT_KEY: about})
+
+
+def write_recorded(trace: Trace | CountTrace, path: str | Path) -> None:
+    """Write recorded routing in the native format, token by token or as counts; errors as `write_counts`."""
+    if isinstance(trace, CountTrace):
+        write_counts(trace, path)
+    else:
+        write_trace(trace, path)

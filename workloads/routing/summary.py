@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.routing.counts import CountTrace
 from workloads.routing.measures import (
     batch_load,
     busiest_over_mean,
@@ -30,13 +31,13 @@ class Skew:
     Parameters
     ----------
     tokens
-        Tokens of a batch.
+        Tokens of a batch (of a recorded step on average, if only counts were recorded).
     batches
         How many there are.
     expert_mean, expert_p5, expert_p95
         Busiest expert over mean: average, and 5th and 95th percentile.
     uniform
-        The same average if every token drew its experts evenly.
+        The same average if every token drew its experts evenly; NaN if it is not known how many a token draws.
     entropy
         Of the experts' load over that of an even one.
     ranks
@@ -85,8 +86,10 @@ class Summary:
     drift: Floats
 
 
-def summarise(trace: Trace) -> Summary:
-    """Return the figures of a trace."""
+def summarise(trace: Trace | CountTrace) -> Summary:
+    """Return the figures of a trace; those that need each token's experts are NaN where only counts were recorded."""
+    if isinstance(trace, CountTrace):
+        return _of_counts(trace)
     load = batch_load(trace, trace.tokens)[0]
     over_time = batch_load(trace, max(1, trace.tokens // _WINDOWS))
     cross, popular = cross_layer_share(trace)
@@ -94,7 +97,7 @@ def summarise(trace: Trace) -> Summary:
     return Summary(
         load=load,
         over_time=over_time,
-        skew=tuple(_skew(trace, size) for size in (*sizes, trace.tokens)),
+        skew=tuple(_skew(batch_load(trace, size), size, trace.top_k) for size in (*sizes, trace.tokens)),
         busiest=busiest_over_mean(load),
         entropy=entropy(load),
         temporal=temporal_share(trace),
@@ -104,24 +107,55 @@ def summarise(trace: Trace) -> Summary:
     )
 
 
-def _skew(trace: Trace, tokens: int) -> Skew:
-    load = batch_load(trace, tokens)
+def _of_counts(trace: CountTrace) -> Summary:
+    counts = trace.counts.astype(np.int64)
+    load = counts.sum(axis=0)
+    steps = -(-trace.steps // _WINDOWS)  # in a window
+    whole = trace.steps // steps * steps
+    windows = counts[:whole].reshape(-1, steps, *load.shape).sum(axis=1) if trace.in_order else load[None]
+    routes = load.sum(axis=1).mean()
+    unknown = np.full(trace.moe_layers, np.nan)
+    return Summary(
+        load=load,
+        over_time=windows,
+        skew=tuple(
+            _skew(part, round(routes / len(part) / max(1, trace.top_k)), trace.top_k)
+            for part in ([counts, load[None]] if trace.steps > 1 else [counts])
+        ),
+        busiest=busiest_over_mean(load),
+        entropy=entropy(load),
+        temporal=unknown,
+        cross=unknown[1:],
+        cross_popular=unknown[1:],
+        drift=drift(windows),
+    )
+
+
+def _skew(load: NDArray[np.int64], tokens: int, top_k: int) -> Skew:
+    """Return the unevenness of loads ``[batches, layers, experts]`` of so many tokens; top_k 0 if not known."""
+    experts = load.shape[2]
     expert = busiest_over_mean(load)
-    p5, p95 = np.percentile(expert, [5, 95])
-    fair = uniform_busiest(min(tokens, 4096), trace.routed_experts, trace.top_k, np.random.default_rng(tokens))
-    if tokens > 4096:  # what is above 1 is sampling noise, which falls with the root of the tokens
-        fair = 1 + (fair - 1) * (4096 / tokens) ** 0.5
+    p5, p95 = np.nanpercentile(expert, [5, 95])
     return Skew(
         tokens=tokens,
         batches=len(load),
-        expert_mean=float(expert.mean()),
+        expert_mean=float(np.nanmean(expert)),
         expert_p5=float(p5),
         expert_p95=float(p95),
-        uniform=fair,
-        entropy=float(entropy(load).mean()),
+        uniform=_uniform(tokens, experts, top_k),
+        entropy=float(np.nanmean(entropy(load))),
         ranks={
-            ranks: float(busiest_over_mean(rank_load(load, ranks)).mean())
+            ranks: float(np.nanmean(busiest_over_mean(rank_load(load, ranks))))
             for ranks in RANKS
-            if trace.routed_experts % ranks == 0
+            if experts % ranks == 0
         },
     )
+
+
+def _uniform(tokens: int, experts: int, top_k: int) -> float:
+    """Return the busiest expert over mean of even draws; what is above 1 falls with the root of many tokens."""
+    if not top_k or not tokens:
+        return float("nan")
+    drawn = min(tokens, 4096)
+    fair = uniform_busiest(drawn, experts, top_k, np.random.default_rng(tokens))
+    return float(1 + (fair - 1) * (drawn / tokens) ** 0.5)
