@@ -79,8 +79,8 @@ class ExpertPaths:
         ``[ranks]`` node of each rank, and ``[nodes]`` ranks of the group on each node.
     forwarded
         Whether copies go to a node first, then to ranks inside it.
-    fabrics
-        Fabric of each load, and of the outermost plane last.
+    fabrics, constants
+        Fabric and constants of each of the network's planes; the last fabric is that of the outermost in use.
     cores
         Cores that copy.
     """
@@ -145,6 +145,7 @@ def expert_paths(
     *,
     library: str | None = None,
     cores: int | None = None,
+    fold: bool = True,
 ) -> ExpertPaths:
     """Fold the network as one EP group sees it, the uplink traffic of all groups included.
 
@@ -161,6 +162,8 @@ def expert_paths(
         Another library than the usual one of the mode.
     cores
         Cores that copy; default: as many as the library's constants were found with.
+    fold
+        Whether to make the matrix of links by destinations, which `dispatch_cost` reads and `sent_cost` does not.
 
     Raises
     ------
@@ -168,33 +171,37 @@ def expert_paths(
         If the library is not calibrated on the outermost fabric, or a number of cores is given and the library's rate
         is not known to depend on it.
     """
-    members = groups.shape[1]
-    groups = _farthest_first(network, groups)
+    groups = farthest_first(network, groups)
     node_of = np.unique(network.node[groups[0]], return_inverse=True)[1].astype(np.int32)
-    node_ranks = np.bincount(node_of)
-    source = np.repeat(groups, members, axis=1)
-    target = np.tile(groups, (1, members))
-    flat_source, flat_target = source.ravel(), target.ravel()
-    tiers = np.unique(network.meeting_tier(flat_source, flat_target))
-    planes = {network.tiers[tier].plane for tier in tiers if tier >= 0} or {0}
-    fabric = network.planes[max(planes)].fabric
-    outer = library_constants(calibration(fabric), mode, library)
-    if library and library not in calibration(fabric).libraries:
+    # Ranks that the first rank meets inside the innermost plane meet each other there.
+    met = np.unique(network.meeting_tier(groups[:1, :1], groups[:1]))
+    plane = max((network.tiers[tier].plane for tier in met if tier >= 0), default=0)
+    fabric = network.planes[plane].fabric
+    found = calibration(fabric)
+    if library and library not in found.libraries:
         raise UserError(
             f"transport.library = '{library}': not calibrated on {fabric}, which joins these ranks; leave it out for "
             "the usual one"
         )
+    outer = library_constants(found, mode, library)
     inside = any(tier.plane == 0 for tier in network.tiers)
-    forwarded = mode == "normal" and outer.copies == "rank" and max(planes) > 0 and inside
-    if forwarded:
-        loads = _forwarded(network, groups, node_of, len(node_ranks))
-    else:
-        column = np.tile(np.arange(members, dtype=np.int64), groups.shape[0] * members)
-        loads = _loads(network, groups[0], flat_source, flat_target, column, members, "rank", 1.0 / members)
-    fabrics = (*(network.planes[load.plane].fabric for load in loads), fabric)
+    forwarded = mode == "normal" and outer.copies == "rank" and plane > 0 and inside
+    loads = _folded(network, groups, node_of, forwarded) if fold else []
+    fabrics = (*(each.fabric for each in network.planes), fabric)
     chosen = _cores(outer, cores, library or mode, fabric)
-    paths = ExpertPaths(members, node_of, node_ranks, forwarded, tuple(loads), fabrics, (), outer, chosen)
+    node_ranks = np.bincount(node_of)
+    paths = ExpertPaths(groups.shape[1], node_of, node_ranks, forwarded, tuple(loads), fabrics, (), outer, chosen)
     return paths.with_constants(mode, calibration, library)
+
+
+def _folded(network: Network, groups: NDArray[np.int32], node_of: NDArray[np.int32], forwarded: bool) -> list[PathLoad]:
+    """Return the loads of equal sources by destination."""
+    if forwarded:
+        return _forwarded(network, groups, node_of, int(node_of.max()) + 1)
+    members = groups.shape[1]
+    source, target = np.repeat(groups, members, axis=1), np.tile(groups, (1, members))
+    column = np.tile(np.arange(members, dtype=np.int64), groups.shape[0] * members)
+    return _loads(network, groups[0], source.ravel(), target.ravel(), column, members, "rank", 1.0 / members)
 
 
 def _cores(outer: ExpertParallelConstants, asked: int | None, library: str, fabric: str) -> int:
@@ -225,7 +232,7 @@ def over_nics(network: Network) -> Network:
     return replace(network, tiers=tiers)
 
 
-def _farthest_first(network: Network, groups: NDArray[np.int32]) -> NDArray[np.int32]:
+def farthest_first(network: Network, groups: NDArray[np.int32]) -> NDArray[np.int32]:
     """Put the group whose first rank is farthest from the others in front, where groups differ in that."""
     spread = network.meeting_tier(groups[:, :1], groups).sum(axis=1)
     return groups if (spread == spread[0]).all() else groups[np.argsort(-spread, kind="stable")]

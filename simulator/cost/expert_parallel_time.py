@@ -52,13 +52,14 @@ def dispatch_cost(
     """
     nothing = np.zeros(copies_to_rank.shape[:-1])
     line, achieved, even = [nothing], [nothing], [nothing]
-    for load, constants in zip(paths.loads, paths.constants, strict=True):
+    for load in paths.loads:
+        fraction = paths.constants[load.plane].fraction
         copies = copies_to_rank if load.target == "rank" else copies_to_node
         routed_s = (copies @ load.line_s_per_byte.T).max(axis=-1) * bytes_per_copy
         flat_s = copies.mean(axis=-1) * (load.line_s_per_byte.sum(axis=1).max() * bytes_per_copy)
         line.append(routed_s)
-        achieved.append(routed_s / constants.fraction)
-        even.append(flat_s / constants.fraction)
+        achieved.append(routed_s / fraction)
+        even.append(flat_s / fraction)
     copy_s = core_copy_s(paths.outer, op, paths.cores, bytes_per_copy)
     if copy_s:
         handled = copies_to_rank

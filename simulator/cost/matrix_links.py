@@ -80,11 +80,12 @@ def _by_blocks(network: Network, size_bytes: NDArray[np.floating]) -> list[LinkL
         source, target = (side.ravel().astype(np.int32) for side in np.indices(block.shape))
         for loads in link_loads(network, source, target + np.int32(first), block.ravel()):
             key = loads.plane, loads.kind
-            total[key] = _joined(total[key], loads) if key in total else loads
+            total[key] = joined_loads(total[key], loads) if key in total else loads
     return list(total.values())
 
 
-def _joined(one: LinkLoads, other: LinkLoads) -> LinkLoads:
+def joined_loads(one: LinkLoads, other: LinkLoads) -> LinkLoads:
+    """Add up two parts of a traffic on the links of one kind; they share all direct links, or none."""
     if np.array_equal(one.number, other.number):
         return replace(one, size_bytes=one.size_bytes + other.size_bytes)
     number, rate, size = (
