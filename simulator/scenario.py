@@ -106,7 +106,10 @@ class Plan(Section):
         le=1_000,
         description="parts of the model on each rank, with schedules 'interleaved' and '1f1b-overlap'",
     )
-    zero: Literal[0, 1] = Field(default=1, description="ZeRO stage: 1 shards optimizer state over DP")
+    zero: Literal[0, 1, 2, 3] = Field(
+        default=1,
+        description="ZeRO stage: 1 shards optimizer state over DP, 2 gradients too, 3 weights too (FSDP)",
+    )
     recompute: Literal["none", "light", "selective", "full"] = Field(
         default="none",
         description="activation recomputation: light = norms, MLA up-projections and activation functions; "

@@ -138,23 +138,35 @@ def training_memory(
             )
         kept /= len(held)
         holders = copies(layout, schedule)
-        shard, expert_shard = (each * holders if zero else 1 for each in (layout.dense_copies, layout.expert_groups))
+        shards = layout.dense_copies * holders, layout.expert_groups * holders
         working = 0.0 if recompute == "none" else activation_bytes_per_token(model, False, "none", dtype, imbalance)
         items = {
-            "weights": (own + experts) * WEIGHT_BYTES,
-            "gradients": (own + experts) * GRADIENT_BYTES,
-            "optimizer": OPTIMIZER_BYTES * (own / shard + experts / expert_shard),
+            "weights": WEIGHT_BYTES * _held(own, experts, shards, zero >= 3),
+            "gradients": GRADIENT_BYTES * _held(own, experts, shards, zero >= 2),
+            "optimizer": OPTIMIZER_BYTES * _held(own, experts, shards, zero >= 1),
             "activations": kept * tokens / layout.tensor * in_flight(schedule, stage, layout),
             "recomputed layer": working * tokens / layout.tensor,
             "logits": tokens * model.vocab / layout.tensor * 4.0 * (len(layout.stage_layers) - 1 in held),
             "reserve": RESERVE_BYTES,
         }
+        if zero >= 3:
+            items["gathered weights"] = WEIGHT_BYTES * _gathered(model, counts, layout)
         uses.append(
             MemoryUse(
                 rank_class=f"stage {stage}", items=items, total_bytes=sum(items.values()), capacity_bytes=capacity_bytes
             )
         )
     return tuple(uses)
+
+
+def _held(own: float, experts: float, shards: tuple[int, int], sharded: bool) -> float:
+    return own / shards[0] + experts / shards[1] if sharded else own + experts
+
+
+def _gathered(model: ModelSpec, counts: Parameters, layout: Layout) -> float:
+    """Return the parameters of the layer that computes and of the next, which is prefetched: the largest, twice."""
+    own, experts = stage_parameters(model, counts, range(model.layers - 1, model.layers), False, False, layout.tensor)
+    return 2.0 * (own + experts / layout.expert)
 
 
 def serving_memory(

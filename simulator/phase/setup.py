@@ -207,6 +207,11 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             problems.append(f"workload.{key}: only phase '{phase}' has it; remove it, or change the phase")
     if workload.phase != "training" and plan.pipeline > 1:
         problems.append(f"plan.pipeline = {plan.pipeline}: {workload.phase} runs without pipeline stages; use 1")
+    if plan.zero >= 2 and plan.pipeline > 1:
+        problems.append(
+            f"plan.zero = {plan.zero}: would scatter gradients of every micro-batch on every stage; with PP "
+            f"{plan.pipeline} use plan.zero = 1, or plan.pipeline = 1"
+        )
     problems += [*_schedule_problems(plan), *_context_problems(scenario, model)]
     if workload.phase == "prefill" and workload.tokens_per_rank and workload.tokens_per_rank < workload.sequence_tokens:
         problems.append(

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import collective, transfer
+from simulator.cost.collectives import Kind, collective, transfer
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import (
@@ -20,6 +20,7 @@ from simulator.phase.layers import (
 from simulator.phase.pipeline import STREAMS_PER_STAGE, partners, pipeline_program
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
+from simulator.phase.sharded import sharded_parts
 from simulator.program import PART_INDEX, Program, merged, part
 from simulator.result import PARTS
 from simulator.schedules.table import SCHEDULES, Schedule, rank_orders
@@ -169,6 +170,9 @@ def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, F
     alone = priced(1.0)
     ends = {kind: _ends(resolved, own, times) for kind, (own, times) in alone.items()}
     chunks = {kind: stage_sums(rows, placed.stage_layers) + ends[kind] for kind, rows in blocks(alone).items()}
+    if plan.zero >= 2:
+        more = sharded_parts(resolved, blocks(alone), ends)
+        chunks = {kind: rows + more[kind] for kind, rows in chunks.items()}
     schedule = SCHEDULES[plan.schedule]
     if schedule.splits_backward:
         # The weight gradient is half of a GEMM's backward; communication and attention belong to the input gradient.
@@ -226,16 +230,20 @@ def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
 
 
 def _gradients(resolved: Setup) -> Floats:
-    """Reduce-scatter of FP32 gradients and all-gather of BF16 weights over DP, after the last backward."""
+    """Reduce-scatter of FP32 gradients and all-gather of BF16 weights over DP, after the last backward.
+
+    ZeRO-2 has scattered the gradients by then, and ZeRO-3 gathers weights where it needs them.
+    """
     placed, network, constants = resolved.layout, resolved.machine.network, resolved.machine.calibrations.fabric
+    zero = resolved.scenario.plan.zero
     dense_groups, expert_groups = placed.data_groups(), placed.expert_data_groups()
 
     @cache
     def time_s(size: float, experts: bool) -> float:
         groups = expert_groups if experts else dense_groups
-        scatter = collective(network, groups, "reduce_scatter", size * GRADIENT_BYTES, constants)
-        gather = collective(network, groups, "all_gather", size * WEIGHT_BYTES, constants)
-        return scatter.time_s + gather.time_s
+        sizes: dict[Kind, float] = {"reduce_scatter": size * GRADIENT_BYTES, "all_gather": size * WEIGHT_BYTES}
+        left = list(sizes.items())[max(zero - 1, 0) :]
+        return sum(collective(network, groups, kind, each, constants).time_s for kind, each in left)
 
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):

@@ -15,7 +15,7 @@ from workloads.operators import model_flop_per_token
 
 LEVELS = ("none", "light", "selective", "full")  # of recomputation, by how much is computed again
 SCHEDULES = {"none": "1f1b", "1f1b": "1f1b", "interleaved": "interleaved", "gpipe": "gpipe", "dualpipe": "dualpipe"}
-ZERO = {"0": 0, "1": 1, "optimizer-parallel": 1}
+ZERO = {"0": 0, "1": 1, "2": 2, "3": 3, "fsdp": 3, "fsdp8": 3, "optimizer-parallel": 1}
 Metric = tuple[str, Callable[[Result, ModelSpec, Scenario], float]]
 
 
