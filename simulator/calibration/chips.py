@@ -30,7 +30,7 @@ _NEAREST = {
     "int8": ("fp8", "bf16"),
     "fp4": ("fp8", "int8", "bf16"),
 }
-_SAME = {"fp16": "bf16", "int4": "int8"}
+SAME = {"fp16": "bf16", "int4": "int8"}
 
 
 class OperatorConstants(Provenance):
@@ -59,7 +59,7 @@ class ChipCalibration(Record):
 
     def of(self, kind: OperatorClass, dtype: str) -> OperatorConstants:
         """Return the constants of an operator class in a number format, or an assumed copy of the nearest format's."""
-        formats, wanted = self.constants[kind], _SAME.get(dtype, dtype)
+        formats, wanted = self.constants[kind], SAME.get(dtype, dtype)
         lender = next(name for name in (wanted, *_NEAREST[wanted]) if name in formats)
         return formats[wanted] if lender == wanted else _lent(formats[lender], f"no figure for {wanted}, as {lender}")
 
@@ -70,7 +70,7 @@ class ChipCalibration(Record):
 
     def sources_of(self, used: Iterable[tuple[OperatorClass, str]]) -> tuple[tuple[str, str, str], ...]:
         """Return the same for the (class, format) pairs that a run used: `zip(ops.classes, ops.dtypes)`."""
-        pairs = sorted({(kind, _SAME.get(dtype, dtype)) for kind, dtype in used})
+        pairs = sorted({(kind, SAME.get(dtype, dtype)) for kind, dtype in used})
         return tuple(
             (f"{self.chip}: {kind.replace('_', ' ')} {dtype}", entry.kind, entry.source)
             for kind, dtype in pairs

@@ -27,6 +27,7 @@ from workloads.operators.records import OperatorClass
 
 MAX_FILE_BYTES = 5_000_000
 REMEDY = "write it with `epsim calibrate`"
+FORMATS = ("bf16", "fp8", "int8", "fp4")
 FABRIC_PARTS = ("collective", "normal", "low_latency")
 
 
@@ -66,6 +67,9 @@ class OwnCalibration(Record):
         parts = any(getattr(self, part) is not None for part in FABRIC_PARTS)
         if bool(self.fabric) == bool(self.chip):
             raise ValueError("names a fabric or a chip, one of them")
+        formats = {dtype for table in self.operators.values() for dtype in table}
+        if unread := sorted(formats - set(FORMATS)):
+            raise ValueError(f"operators in {', '.join(unread)} are never read; use {', '.join(FORMATS)}")
         if (self.fabric and (not parts or self.operators)) or (self.chip and (parts or not self.operators)):
             raise ValueError("a fabric has tables collective, normal or low_latency, a chip has tables operators.CLASS")
         return self

@@ -12,6 +12,7 @@ COMMANDS = {
     "sweep": ("simulator.cli.sweep:sweep", "Vary scenario values and draw the scaling curve."),
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
+    "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),
     "catalog": ("simulator.cli.catalog:catalog", "List and explain chips, fabrics, clusters and models."),
     "trace": ("simulator.cli.trace:trace", "Look at recorded expert routing, and bring it in from other tools."),
     "place": ("simulator.cli.place:place", "Place experts on ranks, and judge placements on tokens held out."),

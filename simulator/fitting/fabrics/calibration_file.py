@@ -4,10 +4,10 @@ import json
 import textwrap
 from typing import Any
 
-from simulator.calibration.fabrics import FabricCalibration
+from pydantic import BaseModel
 
 
-def toml(record: FabricCalibration, comment: str) -> str:
+def toml(record: BaseModel, comment: str) -> str:
     """Return the record as TOML, below a line of comment."""
     lines = [f"# {comment}"]
     tables: list[tuple[str, Any]] = [("", record.model_dump(exclude_defaults=True))]
@@ -23,10 +23,16 @@ def toml(record: FabricCalibration, comment: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _item(item: object) -> str:
+    if isinstance(item, dict):
+        return "{ " + ", ".join(f"{key} = {_value(value)}" for key, value in item.items()) + " }"
+    return json.dumps(item, ensure_ascii=False)
+
+
 def _value(value: object) -> str:
     if isinstance(value, tuple):
-        return "[\n" + "".join(f"  {json.dumps(item)},\n" for item in value) + "]"
+        return "[\n" + "".join(f"  {_item(item)},\n" for item in value) + "]"
     if isinstance(value, str) and len(value) > 90:
         lines = [line.replace("\\", "\\\\") + " \\\n" for line in textwrap.wrap(value, 110)]
         return '"""\\\n' + "".join(lines)[:-3] + '"""'
-    return f"{value:.6g}" if isinstance(value, float) and value else json.dumps(value)
+    return f"{value:.6g}" if isinstance(value, float) and value else json.dumps(value, ensure_ascii=False)

@@ -71,8 +71,7 @@ def read_measurements(paths: Sequence[str], given: Given) -> Measurements:
         notes += output.notes
         rows += found
         if found:
-            name = path.rpartition("/")[2]
-            files.append(MeasuredFile(name=name, tool=tool, sha256=output.sha256, rows=len(found)))
+            files.append(MeasuredFile(name=output.title, tool=tool, sha256=output.sha256, rows=len(found)))
         elif not output.problems:
             problems.append(f"{path}: {tool}: no row of measurements; give the whole output")
     if len(problems) > MAX_PROBLEMS:

@@ -36,6 +36,8 @@ COLUMNS = (
     "router",
     "evidence",
     "mode",
+    "transport",
+    "time_scope",
 )
 
 
@@ -58,16 +60,32 @@ class Output:
     name: str
     sha256: str
     lines: tuple[str, ...]
-    problems: list[str] = field(default_factory=list)
+    wrong_lines: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The file's name without folder; characters that a calibration file could not hold are replaced."""
+        return "".join(
+            letter if letter.isprintable() and letter not in '"\\' else "?" for letter in Path(self.name).name
+        )
 
     def wrong(self, number: int, message: str) -> None:
         """Record a problem of a line, counted from 1."""
-        self.problems.append(f"{self.name}:{number}: {message}")
+        self.wrong_lines.setdefault(message, []).append(number)
+
+    @property
+    def problems(self) -> list[str]:
+        """One line per problem, with the first line of the file that has it."""
+        more = {message: len(lines) - 1 for message, lines in self.wrong_lines.items()}
+        return [
+            f"{self.name}:{lines[0]}: {message}" + (f" (and {more[message]} more lines)" if more[message] else "")
+            for message, lines in self.wrong_lines.items()
+        ]
 
     def place(self, number: int) -> str:
         """Return `file:line`, the id of the row that stands there."""
-        return f"{Path(self.name).name}:{number}"
+        return f"{self.title}:{number}"
 
     def contradicted(self, number: int, option: str, said: int | str, found: int | str) -> bool:
         """Record where the text and an option disagree, and say whether they do."""

@@ -1,0 +1,1 @@
+"""Calibrations of a user's own fabric or chip: only what the measurements determine replaces a shipped constant."""
