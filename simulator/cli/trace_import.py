@@ -157,7 +157,7 @@ def _report(imported: "Imported", notes: list[str], out: str, as_json: bool) -> 
     if as_json:
         print_json({"trace": out, "model": trace.model, **size, **shape, "digest": trace.digest, "notes": notes})
         return
-    counted = ", ".join(f"{number:,} {what}" for what, number in size.items())
+    counted = ", ".join(f"{number:,} {what if number != 1 else what[:-1]}" for what, number in size.items())
     per_token = f"top-{trace.top_k}" if trace.top_k else "top-k not stated"
     click.echo(
         f"{out}: {trace.model}, {counted}, {trace.moe_layers} MoE layers x {trace.routed_experts} experts x {per_token}"

@@ -30,7 +30,8 @@ Examples:
 def show(file: str, picture: str | None, as_json: bool, csv_path: str | None) -> None:
     """Print shape, skew, predictability and drift of the routing recorded in FILE, and draw its load.
 
-    Two pictures are written: load per layer and expert, and (NAME-time) over time. --csv writes a row per layer.
+    Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any. --csv writes a row per
+    layer.
     """
     from reports.heatmap import expert_heatmap
     from reports.routing import load_over_time
@@ -42,16 +43,10 @@ def show(file: str, picture: str | None, as_json: bool, csv_path: str | None) ->
     path = Path(picture) if picture else Path("out") / f"{slug(Path(file).stem)}.png"
     routes = int(summary.over_time[0, 0].sum())
     window = f"{routes // trace.top_k:,} tokens" if trace.top_k else f"{routes:,} routes"
-    pictures = [
-        draw(expert_heatmap, summary.load, path=path, title=f"{trace.model}: load per expert"),
-        draw(
-            load_over_time,
-            summary.over_time,
-            window,
-            path=path.with_stem(f"{path.stem}-time"),
-            title=f"{trace.model}: load over time",
-        ),
-    ]
+    pictures = [draw(expert_heatmap, summary.load, path=path, title=f"{trace.model}: load per expert")]
+    if len(summary.over_time) > 1:
+        later, title = path.with_stem(f"{path.stem}-time"), f"{trace.model}: load over time"
+        pictures.append(draw(load_over_time, summary.over_time, window, path=later, title=title))
     if csv_path:
         write_csv(_layers(summary), csv_path)
     if as_json:

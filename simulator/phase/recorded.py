@@ -79,3 +79,24 @@ def _together(routing: Routing) -> Together:
 def _counted(path: str, holdout: float) -> Together:
     seen = _parts(path, holdout)[0]
     return used_together(seen.experts, seen.routed_experts)
+
+
+def repeat_warnings(routing: Routing, tokens: int, batches: int) -> tuple[str, ...]:
+    """Return a line if a trace has fewer tokens than the batches drawn from it.
+
+    Parameters
+    ----------
+    tokens, batches
+        Tokens of one batch of an EP group, and how many batches were drawn.
+    """
+    if routing.kind != "trace":
+        return ()
+    recorded = _parts(routing.trace or "", routing.holdout)[1].tokens
+    times = tokens * batches / recorded
+    if times <= 1:
+        return ()
+    often = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+    return (
+        f"routing.trace: {recorded:,} recorded tokens fill {batches:,} batches of {tokens:,} by being used {often} "
+        "times over; batches differ less than real ones would",
+    )

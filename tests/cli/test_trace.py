@@ -61,7 +61,7 @@ def test_import_takes_dimensions_from_the_catalogue(epsim: Epsim, tmp_path: Path
     wanted = ["trace", "import", "eplb-weight", str(weights(tmp_path / "w.npy")), "-o", str(tmp_path / "t.npz")]
     said = epsim(*wanted, "--model", "DeepSeek-V2-Lite", "--licence", "MIT")
     assert said.code == 0, said.err
-    assert "deepseek-v2-lite, 1 steps, 26 MoE layers x 64 experts x top-6" in said.out
+    assert "deepseek-v2-lite, 1 step, 26 MoE layers x 64 experts x top-6" in said.out
     assert "tokens per expert only" in said.out
     shown = epsim("trace", "show", str(tmp_path / "t.npz"), "--draw", str(tmp_path / "t.png"))
     assert shown.code == 0, shown.err

@@ -73,6 +73,17 @@ def test_a_trace_in_place_of_statistics(small: Small, trace_file: Callable[[str]
             check(run(small(phase, *settings)))
 
 
+def test_a_short_trace_is_said_to_be_repeated(small: Small, trace_file: Callable[[str], Path]) -> None:
+    """96 recorded tokens for 16 ranks x 2,048 tokens in each of the drawn iterations."""
+    settings = ["routing.kind=trace", f"routing.trace={trace_file('.npz')}"]
+    (line,) = [line for line in run(small("prefill", *settings)).warnings if "times over" in line]
+    batches = int(line.split(" fill ")[1].split()[0])
+    assert f"96 recorded tokens fill {batches} batches of 32,768" in line
+    assert f"used {32768 * batches / 96:,.0f} times over" in line
+    enough = run(small("decode", *settings, "workload.batch_per_rank=1", "plan.expert=1", "cluster.chips=8"))
+    assert not any("times over" in line for line in enough.warnings)
+
+
 @pytest.mark.parametrize(
     ("phase", "tokens"),
     [("training", 64 * 512.0), ("prefill", 16 * 2048.0), ("decode", 16 * 16.0)],
