@@ -30,8 +30,8 @@ Examples:
 def show(file: str, picture: str | None, as_json: bool, csv_path: str | None) -> None:
     """Print shape, skew, predictability and drift of the routing recorded in FILE, and draw its load.
 
-    Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any. --csv writes a row per
-    layer.
+    Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any. --csv writes a row
+    per layer.
     """
     from reports.heatmap import expert_heatmap
     from reports.routing import load_over_time
