@@ -303,7 +303,7 @@ def _fabric_constants(resolved: Setup) -> list[str]:
 
 
 def _training_notes(step: TrainingStep) -> list[str]:
-    placed = step.setup.layout
+    placed, scenario = step.setup.layout, step.setup.scenario
     hidden = "hides" if step.schedule.pairs else "does not hide"
     notes = [
         f"TP and DP collectives are exposed; schedule {step.setup.scenario.plan.schedule} {hidden} dispatch and combine"
@@ -314,7 +314,8 @@ def _training_notes(step: TrainingStep) -> list[str]:
         )
     if step.replicas == MAX_REPLICAS < placed.expert_groups:
         notes.append(f"{MAX_REPLICAS} of {placed.expert_groups} EP groups per stage are simulated one by one")
-    return notes + routing_notes(step.setup.scenario.routing, step.setup.model.experts, placed.expert, step.routed)
+    experts = step.setup.model.experts
+    return notes + routing_notes(scenario.routing, experts, placed.expert, scenario.seed, step.routed)
 
 
 def _serving_notes(iteration: ServingIteration) -> list[str]:
@@ -323,5 +324,5 @@ def _serving_notes(iteration: ServingIteration) -> list[str]:
     queueing = "TTFT is one prefill iteration" if phase == "prefill" else "TPOT is one iteration over tokens gained"
     return [
         f"steady state, no queueing: {queueing}; every sequence has the mean length",
-        *routing_notes(scenario.routing, experts, iteration.setup.layout.expert, iteration.routed),
+        *routing_notes(scenario.routing, experts, iteration.setup.layout.expert, scenario.seed, iteration.routed),
     ]

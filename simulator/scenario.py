@@ -166,6 +166,27 @@ class Routing(Section):
         description="experts on ranks: in order; at random; by load over all ranks; by load, groups of experts kept in "
         "nodes (DeepSeek's EPLB); experts that tokens use together in one node (needs kind = 'trace')",
     )
+    drift: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="fitted: how far the load has moved since experts were placed: log weights correlate by 1 - drift; "
+        "with rebalance_interval: over one interval",
+    )
+    rebalance_interval: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="iterations (steps in training) between placements; moving the experts is priced",
+    )
+    balancing: Literal["none", "bias"] = Field(
+        default="none",
+        description="fitted what-if: the router was trained further with bias-based balancing (as DeepSeek-V3)",
+    )
+    bias_update_speed: float = Field(
+        default=0.001, gt=0, le=1, description="change of an expert's bias in one step, in units of log weights"
+    )
+    bias_steps: int = Field(default=3000, ge=0, le=20_000, description="training steps with bias updates")
     redundant_experts: Annotated[int, Field(ge=0, le=100_000)] | Literal["fill"] = Field(
         default=0,
         description="extra slots for replicas of hot experts; 'fill': as few as make the slots divide over the ranks",

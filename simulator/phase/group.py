@@ -1,5 +1,6 @@
 """What is asked of the routing of one EP group, and where its experts are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from simulator.errors import UserError
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
-from workloads.placement import Placement, Together, place
+from workloads.placement import Placement, Together, aligned, fetched, place
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +51,27 @@ class Group:
     def stream(self, name: str) -> np.random.Generator:
         """Return the named random stream of the scenario."""
         return np.random.default_rng([self.seed, *name.encode()])
+
+
+def routing_problems(routing: Routing) -> Iterator[str]:
+    """Yield what contradicts itself in a scenario's routing."""
+    kind = f"routing.kind = '{routing.kind}'"
+    if routing.trace is not None and routing.kind != "trace":
+        yield (f"routing.trace = {routing.trace}: {kind} does not read it; set routing.kind = 'trace', or remove it")
+    if routing.holdout and routing.kind != "trace":
+        yield f"routing.holdout = {routing.holdout:g}: {kind} has no trace to split; set routing.kind = 'trace'"
+    if routing.drift and routing.kind != "fitted":
+        yield f"routing.drift = {routing.drift:g}: {kind} does not drift; use 'fitted', or routing.holdout with a trace"
+    if routing.balancing != "none" and routing.kind != "fitted":
+        yield (
+            f"routing.balancing = '{routing.balancing}': {kind} has no weights that a bias could shift (a trace holds "
+            "the chosen experts only); use 'fitted', with statistics fitted to the trace"
+        )
+    if routing.rebalance_interval is not None and routing.placement in {"contiguous", "random"}:
+        yield (
+            f"routing.rebalance_interval = {routing.rebalance_interval}: placement '{routing.placement}' does not look "
+            "at the load; use 'balanced', 'eplb' or 'affinity'"
+        )
 
 
 def redundant_experts(routing: Routing, experts: Experts, ranks: int) -> int:
@@ -122,3 +144,20 @@ def placed(routing: Routing, group: Group, load: Floats, together: Together | No
         groups=group.experts.n_group if group.experts.topk_group < group.experts.n_group else 1,
         together=together,
     )
+
+
+def moved_experts(routing: Routing, group: Group, old: Placement, load: Floats, together: Together | None) -> int:
+    """Return the experts, of all layers, that the rank which must fetch most is sent at the next re-balancing.
+
+    Parameters
+    ----------
+    old
+        Placement in use.
+    load, together
+        What the next one is made from.
+    """
+    if routing.rebalance_interval is None:
+        return 0
+    new = placed(routing, group, load, together)
+    nodes = group.ranks // group.ranks_per_node if routing.placement != "balanced" else 1
+    return int(fetched(old, aligned(old, new, max(nodes, 1))).sum(axis=0).max())

@@ -2,12 +2,13 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import UserError
-from simulator.phase.group import Group, placed
+from simulator.phase.group import Group, moved_experts, placed
 from simulator.scenario import Routing
 from workloads.placement import Placement, Together, used_together
 from workloads.routing.destinations import Copies
@@ -29,8 +30,17 @@ def recorded_trace(routing: Routing) -> Trace:
     return _parts(routing.trace or "", 0.0)[1]
 
 
-def replayed(routing: Routing, group: Group) -> tuple[Counts, Placement, Copies]:
-    """Return the tokens per expert of each batch, the placement, and the copies that arrive.
+class Replayed(NamedTuple):
+    """Batches of a trace."""
+
+    counts: Counts  # [batches, layers, experts]
+    placement: Placement
+    copies: Copies
+    moved: int  # see `simulator.phase.group.moved_experts`
+
+
+def replayed(routing: Routing, group: Group) -> Replayed:
+    """Return batches of the trace: tokens per expert, where these are, and the copies that arrive.
 
     Experts are placed by what is known of the trace. Where a batch holds whole sequences, or more of each than was
     recorded, it is made of whole recorded ones; where it holds a few tokens of each, as in decode, of runs of as many.
@@ -39,12 +49,16 @@ def replayed(routing: Routing, group: Group) -> tuple[Counts, Placement, Copies]
     experts = group.experts
     check_model(served, "the scenario's model", group.moe_layers, experts.routed_experts, experts.top_k)
     load = tokens_per_expert(seen.experts, experts.routed_experts).astype(np.float64)
-    placement = placed(routing, group, load, _together(routing) if routing.placement == "affinity" else None)
+    near = routing.placement == "affinity"
+    placement = placed(routing, group, load, _together(routing, 0) if near else None)
+    now = tokens_per_expert(served.experts, experts.routed_experts).astype(np.float64)
+    moved = moved_experts(routing, group, placement, now, _together(routing, 1) if near else None)
     run = max(1, round(group.tokens / group.sequences))
     if run < served.tokens / served.seq_lens.size:
-        return _runs(served, group, placement, run)
+        return Replayed(*_runs(served, group, placement, run), moved)
     drawn = resample(served, group.tokens, group.batches, group.stream("tokens"))
-    return trace_counts(served, drawn), placement, trace_destinations(served, drawn, placement, group.ranks_per_node)
+    copies = trace_destinations(served, drawn, placement, group.ranks_per_node)
+    return Replayed(trace_counts(served, drawn), placement, copies, moved)
 
 
 def _runs(trace: Trace, group: Group, placement: Placement, run: int) -> tuple[Counts, Placement, Copies]:
@@ -71,14 +85,15 @@ def _parts(path: str, holdout: float) -> tuple[Trace, Trace]:
     return trace, trace
 
 
-def _together(routing: Routing) -> Together:
-    return _counted(routing.trace or "", routing.holdout)
+def _together(routing: Routing, part: int) -> Together:
+    """Return the pairs of the part that is placed by (0) or served (1)."""
+    return _counted(routing.trace or "", routing.holdout, part if routing.holdout else 0)
 
 
 @lru_cache(maxsize=2)
-def _counted(path: str, holdout: float) -> Together:
-    seen = _parts(path, holdout)[0]
-    return used_together(seen.experts, seen.routed_experts)
+def _counted(path: str, holdout: float, part: int) -> Together:
+    trace = _parts(path, holdout)[part]
+    return used_together(trace.experts, trace.routed_experts)
 
 
 def repeat_warnings(routing: Routing, tokens: int, batches: int) -> tuple[str, ...]:

@@ -1,23 +1,21 @@
 """Where the tokens of one EP group go: per-rank work and copies on the wire, per batch and MoE layer."""
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.errors import UserError, did_you_mean
-from simulator.phase.group import Group, limited, placed, redundant_experts
+from simulator.errors import UserError
+from simulator.phase.drawn import drawn, statistics_file, trained_bias
+from simulator.phase.group import Group, limited, redundant_experts
 from simulator.phase.recorded import recorded_trace, replayed
 from simulator.result import Source
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
 from workloads.placement import Placement
 from workloads.routing.destinations import Copies, destinations
-from workloads.routing.load import balanced_counts, capped, sample_counts, slot_tokens
-from workloads.routing.popularity import MIXED, Popularity, popularity
-from workloads.routing.spec import BROAD, DEFAULT, RoutingStatistics, broad, load_statistics
+from workloads.routing.load import capped, slot_tokens
+from workloads.routing.spec import load_statistics
 
 Floats = NDArray[np.float64]
 MAX_SAMPLED_VALUES = 60_000_000
@@ -37,6 +35,8 @@ class Routed:
         Ranks in front of these that hold only a copy of the shared expert.
     tokens
         Tokens of the whole group in one batch.
+    moved
+        Experts, of all layers, that one rank must fetch at a re-balancing, at most.
     dropped
         Share of the routes that a capacity factor drops.
     """
@@ -45,6 +45,7 @@ class Routed:
     copies: Copies
     shared_ranks: int
     tokens: int
+    moved: int = 0
     dropped: float = 0.0
 
     @property
@@ -107,12 +108,12 @@ def route(
         )
     counts: Floats | NDArray[np.int64]
     if routing.kind == "trace":
-        counts, placement, copies = replayed(routing, group)
+        counts, placement, copies, moved = replayed(routing, group)
     else:
-        counts, placement = _drawn(routing, group)
+        counts, placement, moved = drawn(routing, group)
         copies = _copies(counts, placement, group)
     if routing.capacity_factor is None:
-        return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens)
+        return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens, moved)
     kept = capped(counts, routing.capacity_factor)
     # a copy is not sent if all of its experts drop it; the closed form says how often
     before, after = (_copies(each, placement, group) for each in (counts, kept))
@@ -121,18 +122,7 @@ def route(
     )
     copies = Copies(*(each * ratio for each, ratio in zip(copies, ratios, strict=True)))
     dropped = 1.0 - float(kept.sum()) / float(counts.sum())
-    return Routed(slot_tokens(kept, placement), copies, routing.shared_expert_ranks, tokens, dropped)
-
-
-def _drawn(routing: Routing, group: Group) -> tuple[Floats | NDArray[np.int64], Placement]:
-    """Draw the tokens per expert, and place the experts by what is expected."""
-    experts = group.experts
-    expected = _expected(routing, experts, group.moe_layers, group.seed)
-    if expected is None:
-        counts: Floats | NDArray[np.int64] = _force_balanced(experts, group.moe_layers, group.tokens, group.batches)
-        return counts, placed(routing, group, np.ones((group.moe_layers, experts.routed_experts)))
-    counts = sample_counts(expected, group.tokens, group.sequences, group.batches, group.stream("tokens"))
-    return counts, placed(routing, group, expected.expected)
+    return Routed(slot_tokens(kept, placement), copies, routing.shared_expert_ranks, tokens, moved, dropped)
 
 
 def _copies(counts: Floats | NDArray[np.int64], placement: Placement, group: Group) -> Copies:
@@ -144,60 +134,6 @@ def _copies(counts: Floats | NDArray[np.int64], placement: Placement, group: Gro
         group.ranks_per_node,
         n_group=experts.n_group,
         topk_group=experts.topk_group,
-    )
-
-
-def _force_balanced(experts: Experts, moe_layers: int, tokens: int, batches: int) -> Floats | NDArray[np.int64]:
-    """Give every expert the same tokens, fractions included; whole tokens only where there are fewer than experts."""
-    routes = tokens * experts.top_k
-    if routes < experts.routed_experts:
-        return balanced_counts(tokens, moe_layers, experts.routed_experts, experts.top_k, batches)
-    return np.full((batches, moe_layers, experts.routed_experts), routes / experts.routed_experts)
-
-
-def _expected(routing: Routing, experts: Experts, moe_layers: int, seed: int) -> Popularity | None:
-    if routing.kind in {"balanced", "trace"}:
-        return None
-    statistics = load_statistics(statistics_file(routing.statistics))
-    known = (MIXED, BROAD, *statistics.task_sigma)
-    if routing.mix not in known:
-        hint = did_you_mean(routing.mix, known)
-        raise UserError(f"routing.mix = '{routing.mix}': unknown{hint}; use one of {', '.join(known)}")
-    if routing.mix == BROAD:
-        statistics = broad(statistics)
-    strength = 0.0 if routing.kind == "uniform" else routing.strength
-    return _popularity(statistics.model_dump_json(), experts, moe_layers, routing.mix, strength, seed)
-
-
-@lru_cache(maxsize=8)
-def _popularity(statistics: str, experts: Experts, moe_layers: int, mix: str, strength: float, seed: int) -> Popularity:
-    return popularity(
-        RoutingStatistics.model_validate_json(statistics),
-        moe_layers,
-        experts.routed_experts,
-        experts.top_k,
-        np.random.default_rng([seed, *b"popularity"]),
-        mix=mix,
-        strength=strength,
-        n_group=experts.n_group,
-        topk_group=experts.topk_group,
-    )
-
-
-def statistics_file(name: str) -> Path:
-    """Return the file of shipped statistics, or the path as given.
-
-    Raises
-    ------
-    UserError
-        If it is neither.
-    """
-    shipped = {path.stem: path for path in DEFAULT.parent.glob("*.toml")}
-    if name in shipped or Path(name).is_file():
-        return shipped.get(name) or Path(name)
-    raise UserError(
-        f"routing.statistics = '{name}': no such file or shipped statistics{did_you_mean(name, shipped)}; "
-        f"shipped: {', '.join(sorted(shipped))}"
     )
 
 
@@ -214,7 +150,7 @@ def routing_source(routing: Routing) -> Source:
     return Source(what=f"routing: statistics of {statistics.model}", kind="fitted", source=statistics.source)
 
 
-def routing_notes(routing: Routing, experts: Experts | None, ranks: int, routed: Routed | None) -> list[str]:
+def routing_notes(routing: Routing, experts: Experts | None, ranks: int, seed: int, routed: Routed | None) -> list[str]:
     """Return what a run assumes of its routing and placement."""
     if experts is None or routed is None:
         return []
@@ -227,12 +163,31 @@ def routing_notes(routing: Routing, experts: Experts | None, ranks: int, routed:
             f"the trace before its last {routing.holdout:.0%}" if routing.holdout else "the very trace that is replayed"
         )
         notes.append(f"experts are placed by {held}")
+    notes += _moving_notes(routing, routed)
     used = limited(routing, experts)
     if used is not experts:
         notes.append(f"what-if: a token may use {used.topk_group} of {used.n_group} expert groups")
+    if routing.balancing == "bias":
+        busiest = trained_bias(routing, used, routed.slot_tokens.shape[1], seed).busiest
+        notes.append(
+            f"what-if: bias of {routing.bias_update_speed:g} in {len(busiest) - 1:,} steps takes the busiest expert's "
+            f"expected load from {busiest[0]:.2f} to {busiest[-1]:.2f} times the mean"
+        )
     if routing.capacity_factor is not None:
         notes.append(
             f"capacity factor {routing.capacity_factor:g}, counted over the EP group: {routed.dropped:.2%} of the "
             "routes are dropped"
+        )
+    return notes
+
+
+def _moving_notes(routing: Routing, routed: Routed) -> list[str]:
+    notes = []
+    if routing.drift:
+        notes.append(f"load has drifted by {routing.drift:g} since experts were placed (log weights)")
+    if routing.rebalance_interval is not None:
+        notes.append(
+            f"re-balancing every {routing.rebalance_interval:,} iterations: one rank fetches {routed.moved:,} experts, "
+            "at line rate, exposed; counted as overhead"
         )
     return notes

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from simulator.phase.fold import iteration_program, layer_blocks
 from simulator.phase.layers import Share, layer_times, operator_parts
+from simulator.phase.migration import rebalancing_parts
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
 from simulator.program import Program
@@ -74,7 +75,7 @@ def serving_iteration(resolved: Setup) -> ServingIteration:
     blocks = np.broadcast_to(blocks, (4, ITERATIONS * halves, *blocks.shape[2:]))
     blocks = blocks.reshape(4, ITERATIONS, halves, model.layers, len(PARTS))
     module = times.moe_layers.mean(axis=(0, 1)) if model.moe_layers else times.dense_layer
-    ends = _ends(resolved, tokens, batch, drafts, halves * module)
+    ends = _ends(resolved, tokens, batch, drafts, halves * module) + rebalancing_parts(resolved, routed)
     gained = 1.0 + sum((workload.mtp_acceptance or 0.0) ** (depth + 1) for depth in range(drafts))
     return ServingIteration(resolved, blocks, ends, gained, routed)
 

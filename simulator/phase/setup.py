@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode
 from simulator.errors import USER_ERRORS, UserError
+from simulator.phase.group import routing_problems
 from simulator.phase.machine import Machine, machine
 from simulator.phase.routed import Routed, route
 from simulator.phase.transport import compute_share, transport_mode, transport_paths
@@ -218,16 +219,7 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             f"workload.tokens_per_rank = {workload.tokens_per_rank}: below one prompt of "
             f"{workload.sequence_tokens} tokens; use at least workload.sequence_tokens"
         )
-    if scenario.routing.trace is not None and scenario.routing.kind != "trace":
-        problems.append(
-            f"routing.trace = {scenario.routing.trace}: routing.kind = '{scenario.routing.kind}' does not read it; "
-            "set routing.kind = 'trace', or remove it"
-        )
-    if scenario.routing.holdout and scenario.routing.kind != "trace":
-        problems.append(
-            f"routing.holdout = {scenario.routing.holdout:g}: routing.kind = '{scenario.routing.kind}' has no trace to "
-            "split; set routing.kind = 'trace', or remove it"
-        )
+    problems += routing_problems(scenario.routing)
     if plan.expert > 1 and not model.experts:
         problems.append(f"plan.expert = {plan.expert}: {model.name} has no routed experts; use 1")
     if problems:

@@ -17,6 +17,7 @@ from simulator.phase.layers import (
     layer_times,
     operator_parts,
 )
+from simulator.phase.migration import rebalancing_parts
 from simulator.phase.pipeline import STREAMS_PER_STAGE, partners, pipeline_program
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
@@ -137,7 +138,8 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
     chunks = _chunks(resolved, share, routed)
     shape = (replicas, placed.micro_batches) if draw_all and routed is not None else None
     times = {kind: _per_micro_batch(rows, replicas, placed.micro_batches, shape) for kind, rows in chunks.items()}
-    return TrainingStep(resolved, times, _gradients(resolved), _optimizer(resolved), _hop(resolved, tokens), routed)
+    optimizer = _optimizer(resolved) + rebalancing_parts(resolved, routed)
+    return TrainingStep(resolved, times, _gradients(resolved), optimizer, _hop(resolved, tokens), routed)
 
 
 def _per_micro_batch(rows: Floats, replicas: int, micro_batches: int, drawn: tuple[int, int] | None) -> Floats:

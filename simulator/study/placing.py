@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import UserError
-from simulator.phase.routed import statistics_file
+from simulator.phase.drawn import statistics_file
 from workloads.placement import Placement, Policy, Together, place, used_together
 from workloads.routing.destinations import destinations
 from workloads.routing.load import rank_tokens, sample_counts

@@ -119,3 +119,59 @@ def test_limits_that_can_not_be_are_refused(keys: dict[str, object], message: st
 def test_holdout_needs_a_trace(small: Small) -> None:
     with pytest.raises(UserError, match=r"routing\.holdout = 0\.5: routing\.kind = 'fitted' has no trace"):
         run(small("decode", "routing.holdout=0.5"))
+
+
+def test_drift_makes_a_placement_stale() -> None:
+    keys = {"placement": "balanced", "redundant_experts": 16}
+    imbalance = [routed(drift=drift, **keys).imbalance for drift in (0.0, 0.2, 0.6)]
+    assert imbalance[0] < imbalance[1] < imbalance[2]
+    # placed anew within the interval, load is on average half as stale
+    often = routed(drift=0.6, rebalance_interval=10, **keys)
+    assert imbalance[0] < often.imbalance < imbalance[2]
+    assert 0 < often.moved < 3 * 5  # layers x slots
+
+
+def test_nothing_moves_without_drift() -> None:
+    assert routed(placement="eplb", rebalance_interval=10).moved == 0
+
+
+@pytest.mark.parametrize("phase", ["training", "prefill", "decode"])
+def test_rebalancing_costs_what_it_moves(small: Small, phase: str) -> None:
+    keys = ("routing.placement=balanced", "routing.drift=0.5")
+    seldom, often = (run(small(phase, *keys, f"routing.rebalance_interval={n}")) for n in (10**6, 10))
+    added = often.breakdown_s["overhead"] - seldom.breakdown_s["overhead"]
+    assert often.step_s - seldom.step_s == pytest.approx(added)
+    assert added > 0
+    assert any("one rank fetches" in note for note in often.assumptions)
+
+
+def test_a_trace_of_two_halves_moves_experts(recorded: str) -> None:
+    keys = {"kind": "trace", "trace": recorded, "placement": "affinity", "rebalance_interval": 10}
+    assert routed(1000, 20, holdout=0.5, **keys).moved > routed(1000, 20, **keys).moved == 0
+
+
+def test_bias_balancing_takes_away_the_common_skew() -> None:
+    free = routed(mix="law")
+    trained = routed(mix="law", balancing="bias", bias_update_speed=0.01, bias_steps=1000)
+    mixed = routed(mix="mixed", balancing="bias", bias_update_speed=0.01, bias_steps=1000)
+    assert routed(mix="law", balancing="bias", bias_steps=0).imbalance == pytest.approx(free.imbalance, rel=0.01)
+    assert mixed.imbalance < free.imbalance
+    assert trained.imbalance < free.imbalance
+
+
+def test_bias_is_told(small: Small) -> None:
+    said = " ".join(run(small("decode", "routing.balancing=bias")).assumptions)
+    assert "what-if: bias of 0.001 in" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("routing.drift=0.5", "does not drift"),
+        ("routing.balancing=bias", "no weights that a bias could shift"),
+        ("routing.rebalance_interval=5", "does not look at the load"),
+    ],
+)
+def test_what_balanced_routing_does_not_have_is_refused(small: Small, setting: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(small("decode", "routing.kind=balanced", setting))
