@@ -77,6 +77,11 @@ def binary_bytes(value_bytes: float | None) -> str:
     return _scaled(value_bytes, _BINARY)
 
 
+def decimal_bytes(value_bytes: float | None) -> str:
+    """Format traffic [bytes]: `7.41 GB`."""
+    return _scaled(value_bytes, _DECIMAL, "B")
+
+
 def bytes_per_s(value_bytes_per_s: float | None) -> str:
     """Format a bandwidth, one direction [bytes/s]: `392 GB/s`."""
     return _scaled(value_bytes_per_s, _DECIMAL, "B/s")

@@ -6,11 +6,15 @@ from pathlib import Path
 import click
 
 from simulator.cli.options import draw, print_json
+from simulator.cli.topology_load import load
 
 
 @click.group(epilog="\b\nExample:\n  epsim topology show cloudmatrix384")
 def topology() -> None:
     """Look at a cluster's network."""
+
+
+topology.add_command(load)
 
 
 @topology.command(

@@ -97,11 +97,11 @@ def flow_links(network: Network, source: NDArray[np.int32], target: NDArray[np.i
         _add_ports(found, index, plane, flows, source[flows], target[flows])
         for level in levels:
             tier = network.tiers[level]
-            if np.isfinite(tier.uplink_bytes_per_s).any():
-                above = flows[tier_of[flows] > level]
+            above = flows[tier_of[flows] > level]
+            if above.size and np.isfinite(tier.uplink_bytes_per_s).any():
                 _add_uplinks(found, tier, above, source[above], target[above])
-            if np.isfinite(tier.pair_bytes_per_s):
-                here = flows[tier_of[flows] == level]
+            here = flows[tier_of[flows] == level]
+            if here.size and np.isfinite(tier.pair_bytes_per_s):
                 _add_direct(found, tier, here, source[here].astype(np.int64) * network.ranks + target[here])
     return found.packed()
 

@@ -222,8 +222,8 @@ def _hop(resolved: Setup, tokens: float) -> float:
     return transfer(machine.network, source, target, sizes, machine.calibrations.fabric).time_s
 
 
-def _stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
-    """Parameters of one rank of a stage: outside the routed experts, and of its routed experts."""
+def stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
+    """Return the parameters of one rank of a stage: outside the routed experts, and of its routed experts."""
     placed = resolved.layout
     parts = held_parts(placed, resolved.scenario.plan.schedule, stage)
     held = [part_parameters(resolved.model, resolved.counts, placed, index) for index in parts]
@@ -249,7 +249,7 @@ def _gradients(resolved: Setup) -> Floats:
 
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):
-        own, experts = _stage_parameters(resolved, stage)
+        own, experts = stage_parameters(resolved, stage)
         rows[stage] = part("data_parallel", time_s(own, experts=False) + time_s(experts, experts=True))
     return rows
 
@@ -260,7 +260,7 @@ def _optimizer(resolved: Setup) -> Floats:
     shard, expert_shard = (each * holders if plan.zero else 1 for each in (placed.dense_copies, placed.expert_groups))
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):
-        own, experts = _stage_parameters(resolved, stage)
+        own, experts = stage_parameters(resolved, stage)
         held = own / shard + experts / expert_shard
         traffic = elementwise("optimizer", held * OPTIMIZER_TRAFFIC_BYTES, held, "training_forward")
         rows[stage] = part("optimizer", float(operator_parts(stack([traffic]), resolved.machine).sum()))

@@ -31,6 +31,7 @@ def test_seconds_choose_the_unit_after_rounding(value_s: float | None, text: str
 def test_memory_is_binary_and_traffic_decimal() -> None:
     assert units.binary_bytes(64 * 2**30) == "64.0 GiB"
     assert units.bytes_per_s(392e9) == "392 GB/s"
+    assert units.decimal_bytes(7.408e9) == "7.41 GB"
 
 
 def test_each_quantity_has_its_unit() -> None:
@@ -63,6 +64,7 @@ def test_unknown_is_a_dash_everywhere() -> None:
         units.tokens_per_s,
         units.seconds,
         units.binary_bytes,
+        units.decimal_bytes,
         units.bytes_per_s,
         units.flop,
         units.flop_per_s,
