@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from simulator.fitting.own.outcome import Outcome
 
 ROWS_SHOWN = 60
+OPS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send_recv")
 
 
 @click.command(
@@ -34,7 +35,7 @@ Examples:
     type=click.Choice(["collective", "normal", "low-latency"]),
     help="Mode of dispatch and combine where the files do not say; collective leaves them out.",
 )
-@click.option("--op", metavar="OP", help="Operation, where the output does not say: all_reduce, ...")
+@click.option("--op", type=click.Choice(OPS), help="Operation, where the output does not say.")
 @click.option("--ranks", type=click.IntRange(min=2), help="Ranks, where the output does not say.")
 @click.option("--ranks-per-node", type=click.IntRange(min=1), help="Ranks on each node; default: full nodes.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens per rank (DeepEP low-latency: 128).")

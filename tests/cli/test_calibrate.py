@@ -1,9 +1,9 @@
 """`epsim calibrate` as a user meets it: a benchmark's output in, a file that a run reads out."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,12 +39,13 @@ def nccl_log() -> str:
     return f"{HEAD}{devices}{COLUMNS}{rows}# Out of bounds values : 0 OK\n# Avg bus bandwidth    : 200.0\n#\n"
 
 
-def epsim(folder: Path, *arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "simulator.cli.main", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
+Command = Callable[..., Any]
+
+
+def answer(epsim: Command, *arguments: str) -> str:
+    done = epsim(*arguments)
+    assert done.code == 0, done.err
+    return str(done.out)
 
 
 @pytest.fixture
@@ -53,8 +54,8 @@ def log(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_from_a_log_to_a_run(log: Path) -> None:
-    shown = epsim(log, "calibrate", "nvlink4", "all_gather.log", "-o", "my.toml", "--cluster", "h200-cluster")
+def test_from_a_log_to_a_run(log: Path, epsim: Command) -> None:
+    shown = answer(epsim, "calibrate", "nvlink4", "all_gather.log", "-o", "my.toml", "--cluster", "h200-cluster")
     for words in ("Constants of nvlink4 on h200-cluster", "all_gather.log:18", "mean absolute error", "as shipped"):
         assert words in shown
     assert max(map(len, shown.splitlines())) <= 100
@@ -64,17 +65,17 @@ def test_from_a_log_to_a_run(log: Path) -> None:
         "[plan]\ntensor = 2\nexpert = 8\npipeline = 8\n[workload]\nglobal_batch_sequences = 512\n"
     )
     slow, fast = (
-        json.loads(epsim(log, "run", "ours.toml", "--json", "--allow-oom", *more))
+        json.loads(answer(epsim, "run", "ours.toml", "--json", "--allow-oom", *more))
         for more in ((), ("--set", "calibration=[]"))
     )
     assert slow["breakdown_s"]["tensor_parallel"] > 1.2 * fast["breakdown_s"]["tensor_parallel"]
     assert any("all_gather.log" in source["source"] for source in slow["sources"])
 
 
-def test_json_csv_and_equal_bytes(log: Path) -> None:
+def test_json_csv_and_equal_bytes(log: Path, epsim: Command) -> None:
     options = ("calibrate", "nvlink4", "all_gather.log", "--cluster", "h200-cluster", "--json", "--csv", "rows.csv")
-    found = json.loads(epsim(log, *options, "-o", "one.toml"))
-    epsim(log, *options, "-o", "two.toml")
+    found = json.loads(answer(epsim, *options, "-o", "one.toml"))
+    answer(epsim, *options, "-o", "two.toml")
     assert (log / "one.toml").read_bytes() == (log / "two.toml").read_bytes()
     assert len(found["residuals"]) == len((log / "rows.csv").read_text().splitlines()) - 1 == 4
     fraction = next(constant for constant in found["constants"] if constant["name"] == "fraction")
@@ -94,7 +95,8 @@ def test_json_csv_and_equal_bytes(log: Path) -> None:
         (("nvlink4",), "FILES"),
     ],
 )
-def test_mistakes_are_one_line(log: Path, arguments: tuple[str, ...], words: str) -> None:
-    said = epsim(log, "calibrate", *arguments, code=2)
-    assert words in said
-    assert len(said.splitlines()) == 1
+def test_mistakes_are_one_line(log: Path, epsim: Command, arguments: tuple[str, ...], words: str) -> None:
+    done = epsim("calibrate", *arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert len(done.err.splitlines()) == 1

@@ -191,6 +191,11 @@ def test_deepep_low_latency_is_the_mean_over_ranks(tmp_path: Path) -> None:
     assert read(tmp_path, half, ranks=16).rows[0]["ranks"] == "16"
 
 
+def test_whole_numbers_may_be_written_as_a_spreadsheet_does(tmp_path: Path) -> None:
+    rows = read(tmp_path, TABLE.replace("gather,8,8", "gather,8.0,8e0"), "ours.csv").rows
+    assert (rows[0]["ranks"], rows[0]["ranks_per_node"]) == ("8", "8")
+
+
 def test_plain_table(tmp_path: Path) -> None:
     rows = read(tmp_path, TABLE, "ours.csv").rows
     assert [(row["op"], row["time_us"], row["busbw_GBps"]) for row in rows] == [
@@ -277,6 +282,8 @@ def test_bad_deepep_output(tmp_path: Path, text: str, said: dict[str, int], star
         ("20.5,,", ",,", "log.txt:2: no time"),
         ("20.5,,", "20 us,,", "log.txt:2: time_us = '20 us': must be a number"),
         ("gather,8,", "gather,8.5,", "log.txt:2: ranks = '8.5': must be a whole number"),
+        ("gather,8,", "gather,1e30,", "log.txt:2: ranks = '1e30': must be a whole number above 0, at most 1e+09"),
+        ("1048576", "1e300", "log.txt:2: size_bytes = '1e300'"),
         ("gather,8,", "gather,1,", "log.txt:2: ranks = '1'"),
         ("gather,8,8,1048576", "gather,8,8,", "log.txt:2: size_bytes: empty"),
         ("gather,", "gather,8,", "log.txt:2: more or fewer cells"),

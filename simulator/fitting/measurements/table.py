@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator, Mapping
 
 from simulator.errors import did_you_mean
-from simulator.fitting.measurements.text import COLUMNS, Given, Output, Row, number, row
+from simulator.fitting.measurements.text import COLUMNS, Given, Output, Row, amount, row
 
 OPS = (
     "all_reduce",
@@ -22,6 +22,8 @@ _TIMES = ("time_us", "algbw_GBps", "busbw_GBps")
 _EXCHANGE = ("tokens_per_rank", "hidden", "top_k", "payload_dtype")
 _WHOLE = ("ranks", "ranks_per_node", "tokens_per_rank", "hidden", "experts", "top_k", "topk_groups", "comm_cores")
 _NUMBERS = (*_WHOLE, "size_bytes", "notify_us", *_TIMES)
+# Larger figures are mistakes of the unit, and would only overflow further on.
+MOST_WHOLE, MOST = 1e9, 1e15
 _DTYPES = ("bf16", "fp16", "fp8", "int8", "fp4")
 
 
@@ -68,6 +70,7 @@ def _checked(
     for problem in problems:
         output.wrong(at, problem)
     if not problems:
+        values |= {name: str(int(float(values[name]))) for name in _WHOLE if values.get(name)}
         yield row(**(values | {"id": output.place(at)}))
 
 
@@ -95,12 +98,11 @@ def _problems(values: Mapping[str, str]) -> Iterator[str]:
     if not any(values.get(name) for name in _TIMES):
         yield f"no time: fill one of {', '.join(_TIMES)}"
     for name in _NUMBERS:
-        text = values.get(name, "")
-        value = number(text) if text else 1.0
-        whole = name in _WHOLE and value is not None and not value.is_integer()
-        if value is None or whole or value < 0 or (value == 0 and name not in {"notify_us", "ranks_per_node"}):
-            kind = "a whole number" if name in _WHOLE else "a number"
-            yield f"{name} = '{text[:40]}': must be {kind} above 0"
+        if text := values.get(name, ""):
+            whole = name in _WHOLE
+            most = MOST_WHOLE if whole else MOST
+            if problem := amount(name, text, whole, most, zero=name in {"notify_us", "ranks_per_node"}):
+                yield problem
     if exchange and values.get("payload_dtype") and values["payload_dtype"] not in _DTYPES:
         yield f"payload_dtype = '{values['payload_dtype']}': unknown; use one of {', '.join(_DTYPES)}"
     if values.get("ranks") == "1":

@@ -139,6 +139,14 @@ def _text(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:.9g}"
 
 
+def amount(name: str, text: str, whole: bool, most: float, zero: bool = False) -> str:
+    """Return what is wrong with a cell that should hold a number; empty where nothing is."""
+    value = number(text)
+    if value is not None and (0 < value <= most or (zero and value == 0)) and (not whole or value.is_integer()):
+        return ""
+    return f"{name} = '{text[:40]}': must be a {'whole ' * whole}number above 0, at most {most:g}"
+
+
 def number(text: str) -> float | None:
     """Return a finite number, or None where the text is none."""
     try:

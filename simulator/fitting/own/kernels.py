@@ -10,7 +10,7 @@ import numpy as np
 from simulator.calibration.chips import SAME
 from simulator.calibration.chosen import MeasuredFile
 from simulator.errors import USER_ERRORS, UserError, did_you_mean
-from simulator.fitting.measurements.text import MAX_PROBLEMS, Output, number, read_output
+from simulator.fitting.measurements.text import MAX_PROBLEMS, Output, amount, read_output
 from topologies.specs import Accelerator, Dtype
 from workloads.models import load_model
 from workloads.operators import Operator, OperatorClass, Phase, Precision, attention_core, elementwise, grouped_gemm
@@ -33,6 +33,9 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "elementwise_bulk": ("bytes",),
 }
 _WHOLE = ("m", "n", "k", "groups", "sequences", "context_tokens")
+# Larger figures are mistakes of the unit, and would only overflow further on.
+MOST = 1e15
+_MOST = dict.fromkeys(_WHOLE, 1e9) | {"groups": 1e5}
 COLUMNS = ("op", "dtype", "time_us", *_WHOLE, "bytes", "model")
 
 
@@ -137,12 +140,10 @@ def _problems(values: Mapping[str, str], chip: Accelerator) -> Iterator[str]:
     elif "gemm" not in op and SAME.get(dtype, dtype) != "bf16":
         yield f"dtype = '{dtype}': only GEMMs are modelled in it; use bf16"
     for name in ("time_us", *_NEEDS.get(op, ())):
-        text = values.get(name, "")
-        value = None if name == "model" else number(text)
-        if not text:
+        if not (text := values.get(name, "")):
             yield f"{name}: empty; {op} needs it"
-        elif name != "model" and (value is None or value <= 0 or (name in _WHOLE and not value.is_integer())):
-            yield f"{name} = '{text[:40]}': must be a {'whole ' * (name in _WHOLE)}number above 0"
+        elif name != "model" and (problem := amount(name, text, name in _WHOLE, _MOST.get(name, MOST))):
+            yield problem
 
 
 def _operator(values: Mapping[str, str]) -> Operator:
