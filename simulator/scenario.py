@@ -33,7 +33,9 @@ class Model(Section):
 class Cluster(Section):
     """Which machine, and how much of it."""
 
-    name: str = Field(description="catalogue name (`epsim catalog clusters`), or a machine file (.toml)")
+    name: str = Field(
+        description="catalogue name (`epsim catalog clusters`), machine file (.toml) or graph (.graphml, .json)"
+    )
     chips: int | None = Field(
         default=None,
         ge=1,

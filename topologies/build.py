@@ -1,7 +1,10 @@
 """From a description to the reduced network in one step, remembered."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -10,9 +13,11 @@ from topologies.errors import TopologyError
 from topologies.faults import Damage, Fault, damage, lost_nodes, read_faults
 from topologies.faults.text import PLACE
 from topologies.generators import build_graph
+from topologies.graph_file import read_graph
 from topologies.network import Network
 from topologies.reduction import reduce_graph
-from topologies.specs import Accelerator, ClusterSpec, Fabric
+from topologies.specs import Accelerator, ClusterSpec, Fabric, GraphFile
+from topologies.subgraph import drop_loose, without_ranks
 
 
 def network(
@@ -30,7 +35,8 @@ def network(
     TopologyError
         If the description contradicts itself, or cannot hold that many chips, or faults leave no way.
     """
-    used = {spec.scale_up.fabric, spec.scale_out.fabric if spec.scale_out else spec.scale_up.fabric}
+    used = {spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])}
+    used |= set(spec.graph.fabrics if spec.graph else ())
     return _network(
         spec, chip, tuple((name, fabrics[name]) for name in sorted(used) if name in fabrics), chips, tuple(faults)
     )
@@ -55,16 +61,57 @@ def damaged_graph(
     TopologyError
         As `network` says.
     """
+    if spec.graph:
+        return _damaged_file(spec, spec.graph, fabrics, chips, faults)
     if not faults:
         return Damage(build_graph(spec, chip, fabrics, chips), ())
     found = read_faults(faults)
     return damage(build_graph(spec, chip, fabrics, _chips_to_build(spec, chips, found)), found)
 
 
+def _damaged_file(
+    spec: ClusterSpec, file: GraphFile, fabrics: Mapping[str, Fabric], chips: int, faults: Sequence[str]
+) -> Damage:
+    """Return the graph of a file with its faults, cut to the first ranks that are left."""
+    graph: Any = read_graph(Path(file.path), file.sha256).copy()
+    whole = sum(1 for _, kind in graph.nodes(data="kind") if kind == "rank")
+    wanted = chips * whole // spec.chips
+    if not 1 <= chips <= spec.chips:
+        raise TopologyError(f"{spec.id}.chips: {chips}: the graph has {spec.chips}; ask for 1 to {spec.chips}")
+    graph.graph["planes"] = [_plane_of(graph, index, fabrics[name]) for index, name in enumerate(file.fabrics)]
+    hurt = damage(graph, read_faults(faults)) if faults else Damage(graph, ())
+    ranks = [v for v, d in hurt.graph.nodes(data=True) if d["kind"] == "rank"]
+    if wanted > len(ranks):
+        rest = len(ranks) * spec.chips // whole
+        raise TopologyError(
+            f"{PLACE}: {rest} of {spec.chips} chips work, {chips} are asked for; ask for {rest} or fewer"
+        )
+    cut = without_ranks(hurt.graph, {v for v in ranks if hurt.graph.nodes[v]["rank"] >= wanted})
+    if len(ranks) > wanted:
+        drop_loose(cut)
+    return Damage(cut, hurt.notes)
+
+
+def _plane_of(graph: Any, index: int, fabric: Fabric) -> dict[str, str | float]:
+    """Return a plane's record; its port is the widest that a rank has."""
+    ports: Counter[Any] = Counter()
+    for vertex, _, edge in graph.edges(data=True):
+        if edge["plane"] == index and graph.nodes[vertex]["kind"] == "rank":
+            ports[vertex] += edge["bytes_per_s"]
+    port = max(ports.values(), default=fabric.port_bytes_per_s)
+    return {"name": fabric.name, "fabric": fabric.id, "port_bytes_per_s": port}
+
+
 def working_chips(spec: ClusterSpec, faults: Sequence[str]) -> int:
     """Return the chips of the cluster's nominal size that are in working nodes."""
-    lost = {node for node in lost_nodes(read_faults(faults)) if node * spec.chips_per_node < spec.chips}
-    return spec.chips - sum(min(spec.chips_per_node, spec.chips - node * spec.chips_per_node) for node in lost)
+    lost = lost_nodes(read_faults(faults))
+    if spec.graph:
+        nodes = [
+            d["node"] for _, d in read_graph(Path(spec.graph.path), spec.graph.sha256).nodes(data=True) if "node" in d
+        ]
+        return sum(node not in lost for node in nodes) * spec.chips // len(nodes)
+    there = [node * spec.chips_per_node for node in lost if node * spec.chips_per_node < spec.chips]
+    return spec.chips - sum(min(spec.chips_per_node, spec.chips - first) for first in there)
 
 
 def _chips_to_build(spec: ClusterSpec, chips: int, faults: Sequence[Fault]) -> int:

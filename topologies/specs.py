@@ -16,6 +16,7 @@ __all__ = [
     "ClusterSpec",
     "Dtype",
     "Fabric",
+    "GraphFile",
     "Memory",
     "Peak",
     "Power",
@@ -111,6 +112,14 @@ class Fabric(Record):
     notes: str = ""
 
 
+class GraphFile(Record):
+    """A file that holds a cluster's graph: where it is, its SHA-256, and the fabric of each plane."""
+
+    path: str
+    sha256: str
+    fabrics: tuple[str, ...]
+
+
 class ClusterSpec(Record):
     """A cluster: chips in nodes, nodes in a scale-up domain, domains on a scale-out network."""
 
@@ -125,5 +134,6 @@ class ClusterSpec(Record):
     scale_up: AnyScaleUp
     scale_out: AnyScaleOut | None = None
     side_planes: tuple[SidePlane, ...] = ()
+    graph: GraphFile | None = Field(default=None, description="the network as it is drawn in a file")
     source: str
     notes: str = ""

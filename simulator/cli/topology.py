@@ -1,12 +1,17 @@
 """`epsim topology`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from simulator.cli.options import draw, print_json
 from simulator.cli.topology_load import load
+
+if TYPE_CHECKING:
+    from topologies.network import Network
 
 
 @click.group(epilog="\b\nExample:\n  epsim topology show cloudmatrix384")
@@ -24,6 +29,7 @@ Examples:
   epsim topology show cloudmatrix384
   epsim topology show cloudmatrix384 --plane vpc
   epsim topology show ascend-910b-1024 --chips 64 --draw out/910b.svg
+  epsim topology show h800-cluster --chips 64 --graph ours.graphml
   epsim topology show h800-cluster --chips 512 --fault "nic 17" --fault "leaf 3 - spine 0 at 50 %"
 """
 )
@@ -32,24 +38,38 @@ Examples:
 @click.option("--plane", metavar="NAME", help="Network that alone joins nodes: scale-out, or a side plane.")
 @click.option("--fault", "faults", multiple=True, metavar="TEXT", help="Failed or degraded part; repeatable.")
 @click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture to write; default out/NAME.png.")
+@click.option(
+    "--graph", "graph_path", type=click.Path(), metavar="FILE", help="Also write the graph (.graphml, .json)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(
-    cluster: str, chips: int | None, plane: str | None, faults: tuple[str, ...], picture: str | None, as_json: bool
+    cluster: str,
+    chips: int | None,
+    plane: str | None,
+    faults: tuple[str, ...],
+    picture: str | None,
+    graph_path: str | None,
+    as_json: bool,
 ) -> None:
-    """Print the tiers, bisection, oversubscription and diameter of CLUSTER (a name or a machine file), and draw it."""
-    from reports.tables import console, facts_table
+    """Print tiers, bisection, oversubscription and diameter of CLUSTER, a name or a file, and draw it.
+
+    A file is a machine file (TOML), or a graph (GraphML, node-link JSON or TOML).
+    """
     from reports.topology import draw_topology
-    from simulator.units import bytes_per_s, count, ratio, seconds
+    from simulator.output import write_file
     from topologies.build import damaged_graph, working_chips
     from topologies.catalogue.machine_file import machine_parts
+    from topologies.graph_formats import write_graph
     from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops, grids
     from topologies.reduction import reduce_graph
 
     spec, chip, fabrics = machine_parts(cluster, plane)
     graph, notes = damaged_graph(spec, chip, fabrics, chips or working_chips(spec, faults), faults)
     network = reduce_graph(graph)
-    tiers, parts = describe(network), count_parts(graph)
+    if graph_path:
+        write_file(Path(graph_path), write_graph(graph, chip.id, Path(graph_path).suffix.lower()))
     path = draw(draw_topology, graph, path=Path(picture) if picture else Path("out") / f"{spec.id}.png")
+    parts = count_parts(graph)
     figures = {
         "ranks": parts.ranks,
         "nodes": parts.nodes,
@@ -58,10 +78,17 @@ def show(
         "diameter_hops": diameter_hops(network),
     }
     if as_json:
-        listed = [asdict(tier) for tier in tiers]
-        print_json({"cluster": spec.id, **figures, "tiers": listed, "faults": list(notes), "picture": str(path)})
-        return
-    shown = [*notes[:8], f"... and {len(notes) - 8} more ranks like these"] if len(notes) > 9 else list(notes)
+        tiers = [asdict(tier) for tier in describe(network)]
+        print_json({"cluster": spec.id, **figures, "tiers": tiers, "faults": list(notes), "picture": str(path)})
+    else:
+        _print(spec.name, network, figures, notes, path)
+
+
+def _print(name: str, network: "Network", figures: Mapping[str, Any], notes: Sequence[str], picture: Path) -> None:
+    from reports.tables import console, facts_table
+    from simulator.units import bytes_per_s, count, ratio, seconds
+    from topologies.metrics import describe
+
     rows = [
         {
             "tier": tier.tier,
@@ -74,15 +101,16 @@ def show(
             "oversub.": ratio(tier.oversubscription),
             "latency": seconds(tier.latency_s),
         }
-        for tier, level in zip(tiers, network.tiers, strict=True)
+        for tier, level in zip(describe(network), network.tiers, strict=True)
     ]
     terminal = console()
-    terminal.print(facts_table(rows, f"{spec.name}: {count(parts.ranks)} ranks on {count(parts.nodes)} nodes"))
+    terminal.print(facts_table(rows, f"{name}: {count(figures['ranks'])} ranks on {count(figures['nodes'])} nodes"))
     terminal.print(
         f"bisection {bytes_per_s(figures['bisection_bytes_per_s'])} one way, diameter {figures['diameter_hops']} hops, "
-        f"{count(parts.links)} links; every bandwidth is per direction, port and pair per rank",
+        f"{count(figures['links'])} links; every bandwidth is per direction, port and pair per rank",
         highlight=False,
     )
+    shown = [*notes[:8], f"... and {len(notes) - 8} more like these"] if len(notes) > 9 else notes
     for note in shown:
         terminal.print(note, highlight=False)
-    terminal.print(f"drawn: {path}", soft_wrap=True, highlight=False)
+    terminal.print(f"drawn: {picture}", soft_wrap=True, highlight=False)

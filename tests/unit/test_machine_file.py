@@ -96,3 +96,24 @@ def test_nodes_can_be_joined_by_one_named_plane_only() -> None:
     for name, said in (("cloudmatrix384", "has scale-out, vpc"), ("gb200-nvl72", "none between nodes")):
         with pytest.raises(TopologyError, match=said):
             machine_parts(name, "storage")
+
+
+def test_another_shape_replaces_the_whole_table(tmp_path: Path) -> None:
+    table = (
+        "[scale_out]\nshape = 'dragonfly'\nfabric = 'ib-400g'\nswitch_nodes = 1\ngroup_switches = 4\nglobal_links = 2\n"
+    )
+    spec, chip, fabrics = machine_parts(written(tmp_path, f"like = 'h800-cluster'\nchips = 64\n{table}groups = 9\n"))
+    assert spec.scale_out is not None
+    assert spec.scale_out.shape == "dragonfly"
+    assert network(spec, chip, fabrics, 64).tiers[-1].name == "switch"
+    with pytest.raises(TopologyError, match=r"scale_out\.dragonfly\.groups"):
+        machine_parts(written(tmp_path, f"like = 'h800-cluster'\n{table}"))
+
+
+def test_a_machine_can_be_described_in_full(tmp_path: Path) -> None:
+    text = "chip = 'h800'\nchips = 16\nchips_per_node = 4\n[scale_up]\nfabric = 'nvlink4-h800'\ndomain_chips = 16\n"
+    spec, chip, fabrics = machine_parts(written(tmp_path, text))
+    assert (spec.id, chip.id) == ("ours", "h800")
+    assert network(spec, chip, fabrics, 16).tiers[-1].name == "supernode"
+    with pytest.raises(TopologyError, match="chips_per_node"):
+        machine_parts(written(tmp_path, text.replace("chips_per_node = 4", "")))

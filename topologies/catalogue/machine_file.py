@@ -6,6 +6,7 @@ parts achieve of their rates is taken from the calibration of the parts they are
 """
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,7 +15,8 @@ from pydantic import ValidationError
 
 from topologies.catalogue import accelerator, cluster, fabric
 from topologies.errors import TopologyError
-from topologies.specs import Accelerator, ClusterSpec, Fabric, Record, ScaleUp
+from topologies.graph_file import digest, is_graph_table, read_graph
+from topologies.specs import Accelerator, ClusterSpec, Fabric, GraphFile, Record, ScaleUp
 
 Part = TypeVar("Part", bound=Record)
 
@@ -43,8 +45,46 @@ def machine_parts(name_or_path: str, plane: str | None = None) -> Parts:
     TopologyError
         If the name is unknown, or the file can't be used; one line per problem.
     """
-    parts = _from_file(Path(name_or_path)) if name_or_path.endswith(".toml") else _from_catalogue(name_or_path)
+    parts = _find(name_or_path)
     return parts if plane is None else _only_plane(parts, plane)
+
+
+def _find(name_or_path: str) -> Parts:
+    path = Path(name_or_path)
+    if path.suffix.lower() in {".graphml", ".json"}:
+        return _from_graph(path)
+    if path.suffix.lower() != ".toml":
+        return _from_catalogue(name_or_path)
+    table = _read(path)
+    return _from_graph(path) if is_graph_table(table) else _from_machine(path, table)
+
+
+def _from_graph(path: Path) -> Parts:
+    """Return the parts of a machine whose network is drawn in a file."""
+    sha256 = digest(path)
+    graph = read_graph(path, sha256)
+    about = graph.graph
+    try:
+        chip, fabrics = accelerator(about["chip"]), [fabric(name) for name in about["fabrics"]]
+    except TopologyError as error:
+        raise TopologyError(*(f"{path.name}: {line}" for line in error.problems)) from None
+    nodes = [d["node"] for _, d in graph.nodes(data=True) if d["kind"] == "rank"]
+    dies = chip.ranks_per_chip
+    if not nodes or len(nodes) % dies:
+        raise TopologyError(f"{path.name}: {len(nodes)} ranks: not a whole number of {chip.id} with {dies} ranks each")
+    chips, fullest = len(nodes) // dies, max(Counter(nodes).values())
+    spec = ClusterSpec(
+        id=path.stem,
+        name=about["name"] or path.stem,
+        chip=chip.id,
+        chips=chips,
+        chips_per_node=-(-fullest // dies),
+        max_chips=chips,
+        scale_up=ScaleUp(fabric=fabrics[0].id, domain_chips=chips),
+        graph=GraphFile(path=str(path), sha256=sha256, fabrics=tuple(part.id for part in fabrics)),
+        source=about["source"] or f"{path.name}, SHA-256 {sha256[:16]}",
+    )
+    return Parts(spec, chip, {part.id: part for part in fabrics})
 
 
 def _only_plane(parts: Parts, name: str) -> Parts:
@@ -71,17 +111,18 @@ def _fabric_names(spec: ClusterSpec) -> dict[str, str]:
     return {"scale_up_fabric": spec.scale_up.fabric} | outer
 
 
-def _from_file(path: Path) -> Parts:
-    table = _read(path)
+def _from_machine(path: Path, table: dict[str, Any]) -> Parts:
+    """Return the parts of a machine that a TOML file describes, in full or by what differs from a catalogued one."""
     like, overrides = table.pop("like", None), table.pop("override", {})
-    if not isinstance(like, str):
-        raise TopologyError(
-            f"{path}: like: missing; name the catalogued cluster to start from, for example 'h800-cluster'"
-        )
     if not isinstance(overrides, dict) or not set(overrides) <= set(OVERRIDES):
         raise TopologyError(f"{path}: override: holds tables {', '.join(OVERRIDES)} only; correct their names")
-    start = cluster(like)
-    spec = _with(start, {"id": path.stem, "max_chips": None} | table, f"{path}: ")
+    if isinstance(like, str):
+        spec = _with(cluster(like), {"id": path.stem, "max_chips": None} | table, f"{path}: ")
+    elif like is None and "scale_up" in table:
+        spec = _checked(ClusterSpec, {"id": path.stem, "name": path.stem, "source": path.name} | table, f"{path}: ")
+    else:
+        remedy = "name the catalogued cluster to start from, for example 'h800-cluster', or describe all with scale_up"
+        raise TopologyError(f"{path}: like: missing; {remedy}")
     chip = _with(accelerator(spec.chip), overrides.get("chip", {}), f"{path}: override.chip.")
     roles = _fabric_names(spec)
     fabrics = {
@@ -114,9 +155,19 @@ def _with(part: Part, changes: Mapping[str, Any], where: str) -> Part:
     merged = part.model_dump(exclude_none=True)
     for key, value in changes.items():
         inner = merged.get(key)
-        merged[key] = inner | value if isinstance(inner, dict) and isinstance(value, dict) else value
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return _checked(type(part), merged, where)
+
+
+def _merged(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with some values replaced; a table of another shape has other keys, and replaces all."""
+    alike = after.get("shape", before.get("shape")) == before.get("shape")
+    return before | after if alike else after
+
+
+def _checked(record: type[Part], values: Mapping[str, Any], where: str) -> Part:
     try:
-        return type(part).model_validate(merged)
+        return record.model_validate(values)
     except ValidationError as error:
         raise TopologyError(*(_line(item, where) for item in error.errors(include_url=False))) from None
 

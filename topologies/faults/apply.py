@@ -10,6 +10,7 @@ from topologies.errors import TopologyError
 from topologies.faults.detours import nic_planes, outer_parts, reattach
 from topologies.faults.text import PLACE, Fault, lost_nodes
 from topologies.graph_tables import refuse
+from topologies.subgraph import drop_loose, without_ranks
 
 Graph = Any  # a networkx graph is no type at run time
 
@@ -43,8 +44,9 @@ def damage(graph: "nx.DiGraph[Any]", faults: Sequence[Fault]) -> Damage:
     before = {plane: outer_parts(graph, plane) for plane in nic_planes(graph)}
     refuse([line for fault in faults for line in _strike(graph, fault, before)])
     notes = reattach(graph, before)
-    graph = _without(graph, lost_nodes(faults))
-    _drop_loose(graph)
+    lost = lost_nodes(faults)
+    graph = without_ranks(graph, {v for v, d in graph.nodes(data=True) if d.get("node") in lost} if lost else set())
+    drop_loose(graph)
     _check_connected(graph, faults)
     return Damage(graph, tuple(notes))
 
@@ -128,32 +130,6 @@ def _uplinks(graph: Graph, vertex: Any) -> list[Any]:
     inside = graph.edge_subgraph([(u, v) for u, v, p in graph.edges(data="plane") if p == plane])
     level = nx.multi_source_dijkstra_path_length(inside, {v for v in ranks if v in inside}, weight=lambda *_: 1)
     return [v for v in switches if level.get(v, 0) >= level.get(vertex, 0)]
-
-
-def _without(graph: Graph, lost: frozenset[int]) -> Graph:
-    """Return the graph without the ranks of lost nodes, ranks and nodes numbered anew."""
-    if not lost:
-        return graph
-    ranks = [(d["rank"], v) for v, d in graph.nodes(data=True) if d["kind"] == "rank"]
-    graph.remove_nodes_from([v for _, v in ranks if graph.nodes[v]["node"] in lost])
-    kept = [v for _, v in sorted(ranks, key=lambda item: item[0]) if v in graph]
-    nodes = {node: index for index, node in enumerate(dict.fromkeys(graph.nodes[v]["node"] for v in kept))}
-    for index, vertex in enumerate(kept):
-        found = graph.nodes[vertex]
-        found["rank"], found["node"] = index, nodes[found["node"]]
-    return nx.relabel_nodes(graph, {v: graph.nodes[v]["rank"] for v in kept if isinstance(v, int)})
-
-
-def _drop_loose(graph: Graph) -> None:
-    """Remove switches and NICs below which no rank is left."""
-    for part in list(nx.weakly_connected_components(graph)):
-        if all(graph.nodes[v]["kind"] != "rank" for v in part):
-            graph.remove_nodes_from(part)
-    loose: list[Any] = [v for v, d in graph.nodes(data=True) if d["kind"] != "rank" and graph.out_degree(v) < 2]
-    while loose:  # a dead end carries nothing
-        above = {u for v in loose for u in graph.successors(v)}
-        graph.remove_nodes_from(loose)
-        loose = [u for u in above if u in graph and graph.nodes[u]["kind"] != "rank" and graph.out_degree(u) < 2]
 
 
 def _check_connected(graph: Graph, faults: Sequence[Fault]) -> None:
