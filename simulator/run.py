@@ -12,7 +12,7 @@ from simulator.economics import Money, money
 from simulator.engine.execute import execute
 from simulator.errors import UserError
 from simulator.phase.machine import machine_sources
-from simulator.phase.recorded import repeat_warnings
+from simulator.phase.repeats import repeat_warnings
 from simulator.phase.routed import Routed, routing_notes, routing_source
 from simulator.phase.serving import ITERATIONS, ServingIteration, serving_iteration
 from simulator.phase.setup import Setup, setup
@@ -165,7 +165,7 @@ def _result(
         usd_per_million_tokens=spent.usd_per_hour / 3600 / rate * 1e6 if spent.usd_per_hour else None,
         sources=_sources(resolved),
         assumptions=(*notes, MFU_CONVENTION, *spent.assumptions),
-        warnings=(*_warnings(resolved), *_repeats(scenario, routed), *warnings),
+        warnings=(*_warnings(resolved), *_repeats(resolved, routed), *warnings),
     )
 
 
@@ -250,8 +250,11 @@ def _refuse_oom(memory: tuple[MemoryUse, ...], allow_oom: bool) -> tuple[str, ..
     return (line,)
 
 
-def _repeats(scenario: Scenario, routed: Routed | None) -> tuple[str, ...]:
-    return repeat_warnings(scenario.routing, routed.tokens, len(routed.slot_tokens)) if routed else ()
+def _repeats(resolved: Setup, routed: Routed | None) -> tuple[str, ...]:
+    experts = resolved.model.experts
+    if routed is None or experts is None:
+        return ()
+    return repeat_warnings(resolved.scenario.routing, experts.top_k, routed.tokens, len(routed.slot_tokens))
 
 
 def _warnings(resolved: Setup) -> tuple[str, ...]:

@@ -11,23 +11,29 @@ from simulator.errors import UserError
 from simulator.phase.group import Group, moved_experts, placed
 from simulator.scenario import Routing
 from workloads.placement import Placement, Together, used_together
+from workloads.routing.counts import CountTrace, read_recorded
 from workloads.routing.destinations import Copies
 from workloads.routing.replay import resample, trace_counts, trace_destinations
-from workloads.routing.trace import Trace, check_model, read_trace
+from workloads.routing.trace import ONLY_COUNTS, Trace, check_model
 from workloads.traffic import held_out, own_sequences, tokens_per_expert, traffic
 
 Counts = NDArray[np.int64]
 
 
-def recorded_trace(routing: Routing) -> Trace:
-    """Return the trace that a scenario names.
+def recorded_trace(routing: Routing) -> Trace | CountTrace:
+    """Return the trace that a scenario names, token by token or as counts.
 
     Raises
     ------
     UserError, WorkloadError
         If it names none, or the file can't be used.
     """
-    return _parts(routing.trace or "", 0.0)[1]
+    return _file(routing.trace or "")
+
+
+def served_trace(routing: Routing) -> Trace:
+    """Return the part of the scenario's trace that is served; errors as `recorded_trace`."""
+    return _parts(routing.trace or "", routing.holdout)[1]
 
 
 class Replayed(NamedTuple):
@@ -75,14 +81,19 @@ def _runs(trace: Trace, group: Group, placement: Placement, run: int) -> tuple[C
 
 
 @lru_cache(maxsize=4)
-def _parts(path: str, holdout: float) -> tuple[Trace, Trace]:
-    """Return what experts are placed by, and what is served."""
+def _file(path: str) -> Trace | CountTrace:
     if not path:
         raise UserError("routing.trace: missing with routing.kind = 'trace'; name a native trace file (npz or Parquet)")
-    if holdout:
-        return held_out(_parts(path, 0.0)[0], holdout, in_time=True)
-    trace = read_trace(Path(path))
-    return trace, trace
+    return read_recorded(Path(path))
+
+
+@lru_cache(maxsize=4)
+def _parts(path: str, holdout: float) -> tuple[Trace, Trace]:
+    """Return what experts are placed by, and what is served."""
+    trace = _file(path)
+    if isinstance(trace, CountTrace):
+        raise UserError(f"routing.trace = {path}: {ONLY_COUNTS}")
+    return held_out(trace, holdout, in_time=True) if holdout else (trace, trace)
 
 
 def _together(routing: Routing, part: int) -> Together:
@@ -94,24 +105,3 @@ def _together(routing: Routing, part: int) -> Together:
 def _counted(path: str, holdout: float, part: int) -> Together:
     trace = _parts(path, holdout)[part]
     return used_together(trace.experts, trace.routed_experts)
-
-
-def repeat_warnings(routing: Routing, tokens: int, batches: int) -> tuple[str, ...]:
-    """Return a line if a trace has fewer tokens than the batches drawn from it.
-
-    Parameters
-    ----------
-    tokens, batches
-        Tokens of one batch of an EP group, and how many batches were drawn.
-    """
-    if routing.kind != "trace":
-        return ()
-    recorded = _parts(routing.trace or "", routing.holdout)[1].tokens
-    times = tokens * batches / recorded
-    if times <= 1:
-        return ()
-    often = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
-    return (
-        f"routing.trace: {recorded:,} recorded tokens fill {batches:,} batches of {tokens:,} by being used {often} "
-        "times over; batches differ less than real ones would",
-    )

@@ -9,6 +9,7 @@ from simulator.errors import UserError
 from simulator.phase.drawn import drawn, statistics_file, trained_bias
 from simulator.phase.group import Group, limited, redundant_experts
 from simulator.phase.recorded import recorded_trace, replayed
+from simulator.phase.recorded_counts import replayed_counts
 from simulator.result import Source
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
@@ -16,6 +17,7 @@ from workloads.placement import Placement
 from workloads.routing.destinations import Copies, destinations
 from workloads.routing.load import capped, slot_tokens
 from workloads.routing.spec import load_statistics
+from workloads.routing.trace import Trace
 
 Floats = NDArray[np.float64]
 MAX_SAMPLED_VALUES = 60_000_000
@@ -107,10 +109,11 @@ def route(
             "routing draws; use fidelity = 'analytic', fewer micro-batches or fewer DP replicas"
         )
     counts: Floats | NDArray[np.int64]
-    if routing.kind == "trace":
+    recorded = recorded_trace(routing) if routing.kind == "trace" else None
+    if isinstance(recorded, Trace):
         counts, placement, copies, moved = replayed(routing, group)
     else:
-        counts, placement, moved = drawn(routing, group)
+        counts, placement, moved = replayed_counts(routing, group, recorded) if recorded else drawn(routing, group)
         copies = _copies(counts, placement, group)
     if routing.capacity_factor is None:
         return Routed(slot_tokens(counts, placement), copies, routing.shared_expert_ranks, tokens, moved)

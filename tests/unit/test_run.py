@@ -13,8 +13,10 @@ from simulator.phase.setup import model_as_run, setup
 from simulator.result import PARTS, Result
 from simulator.run import run
 from simulator.scenario import Routing, Scenario
+from workloads.errors import WorkloadError
 from workloads.models import load_model
 from workloads.models.specs import Experts
+from workloads.routing.counts import CountTrace, write_counts
 
 Small = Callable[..., Scenario]
 PHASES = ("training", "prefill", "decode")
@@ -71,6 +73,43 @@ def test_a_trace_in_place_of_statistics(small: Small, trace_file: Callable[[str]
         settings = ["routing.kind=trace", f"routing.trace={trace_file(suffix)}"]
         for phase in PHASES:
             check(run(small(phase, *settings)))
+
+
+@pytest.fixture
+def counts_file(tmp_path: Path) -> Path:
+    """Counts of 40 steps of 3 MoE layers x 64 experts x top-6, the first expert used by every token."""
+    draw = np.random.default_rng(3).random((40, 96, 3, 64))
+    draw[..., 0] = -1
+    ids = draw.argsort(axis=-1)[..., :6]
+    counts = np.stack([[np.bincount(step[:, layer].ravel(), minlength=64) for layer in range(3)] for step in ids])
+    write_counts(CountTrace(counts, "small", source="drawn in a test"), tmp_path / "counts.npz")
+    return tmp_path / "counts.npz"
+
+
+def test_counts_in_place_of_a_trace(small: Small, counts_file: Path) -> None:
+    settings = ["routing.kind=trace", f"routing.trace={counts_file}"]
+    for phase in PHASES:
+        check(run(small(phase, *settings)))
+    skewed = run(small("decode", *settings)).imbalance or 0.0
+    assert skewed > (run(small("decode", "routing.kind=uniform")).imbalance or 0.0) + 1
+    balanced = run(small("decode", *settings, "routing.redundant_experts=16", "routing.placement=balanced"))
+    assert 1.0 < (balanced.imbalance or 0.0) < skewed
+    held = run(small("decode", *settings, "routing.holdout=0.25"))
+    assert held.imbalance == pytest.approx(skewed, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("routing.placement=affinity", "routing.placement = 'affinity'.*holds tokens per expert only"),
+        ("routing.holdout=0.001", "has 40 steps: can't hold out the last 0%"),
+        ("model.layers=5", "3 MoE layers x 64 experts x top-6.* has 4 MoE layers"),
+    ],
+)
+def test_counts_are_refused_where_they_do_not_do(small: Small, counts_file: Path, setting: str, message: str) -> None:
+    with pytest.raises((UserError, WorkloadError), match=message) as caught:
+        run(small("decode", "routing.kind=trace", f"routing.trace={counts_file}", setting))
+    assert len(caught.value.problems) == 1
 
 
 def test_a_short_trace_is_said_to_be_repeated(small: Small, trace_file: Callable[[str], Path]) -> None:

@@ -7,7 +7,7 @@ of counts work on it; whatever looks at the experts of one token refuses it.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -143,6 +143,28 @@ def _read_counts(path: Path) -> CountTrace:
     if digest not in (None, trace.digest):
         raise WorkloadError(f"digest: {digest:.20}...: the content has {trace.digest:.20}...; damaged")
     return trace
+
+
+def split_steps(trace: CountTrace, holdout: float) -> tuple[CountTrace, CountTrace]:
+    """Return the steps that are known and the last ones, which are held out; all of them twice for none.
+
+    Parameters
+    ----------
+    holdout
+        Share of the steps that is held out.
+
+    Raises
+    ------
+    WorkloadError
+        If the recording has too few steps, or not in order.
+    """
+    if not holdout:
+        return trace, trace
+    known = trace.steps - round(trace.steps * holdout)
+    if not trace.in_order or not 0 < known < trace.steps:
+        why = f"has {trace.steps} steps" if trace.in_order else "does not say the order of its steps"
+        raise WorkloadError(f"trace: {why}: can't hold out the last {holdout:.0%}; use no holdout, or another trace")
+    return replace(trace, counts=trace.counts[:known]), replace(trace, counts=trace.counts[known:])
 
 
 def write_counts(trace: CountTrace, path: str | Path) -> None:

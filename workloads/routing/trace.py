@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,27 @@ def _gate_defects(trace: Trace) -> list[str]:
     return []
 
 
-def check_model(trace: Trace, model: str, moe_layers: int, routed_experts: int, top_k: int) -> None:
+class Shaped(Protocol):
+    """What a trace says of its model, whichever form it has; top_k 0 if not known."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    @property
+    def moe_layers(self) -> int:
+        """MoE layers."""
+
+    @property
+    def routed_experts(self) -> int:
+        """Routed experts."""
+
+    @property
+    def top_k(self) -> int:
+        """Experts per token."""
+
+
+def check_model(trace: Shaped, model: str, moe_layers: int, routed_experts: int, top_k: int) -> None:
     """Refuse a trace whose dimensions are not the model's.
 
     Raises
@@ -154,7 +174,7 @@ def check_model(trace: Trace, model: str, moe_layers: int, routed_experts: int, 
     WorkloadError
         Naming both, in one line.
     """
-    recorded = (trace.moe_layers, trace.routed_experts, trace.top_k)
+    recorded = (trace.moe_layers, trace.routed_experts, trace.top_k or top_k)
     if recorded != (moe_layers, routed_experts, top_k):
         shapes = [
             "{} MoE layers x {} experts x top-{}".format(*s) for s in (recorded, (moe_layers, routed_experts, top_k))
