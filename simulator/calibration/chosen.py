@@ -16,7 +16,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from simulator.calibration.chips import ChipCalibration, OperatorConstants, chip_calibration
 from simulator.calibration.fabrics import (
+    PARTS,
     CollectiveConstants,
+    CopyConstants,
     ExpertParallelConstants,
     FabricCalibration,
     Record,
@@ -28,7 +30,6 @@ from workloads.operators.records import OperatorClass
 MAX_FILE_BYTES = 5_000_000
 REMEDY = "write it with `epsim calibrate`"
 FORMATS = ("bf16", "fp8", "int8", "fp4")
-FABRIC_PARTS = ("collective", "normal", "low_latency")
 
 
 class MeasuredFile(Record):
@@ -56,6 +57,7 @@ class OwnCalibration(Record):
     chip: str = ""
     cluster: str = ""
     collective: CollectiveConstants | None = None
+    copies: CopyConstants | None = None
     normal: ExpertParallelConstants | None = None
     low_latency: ExpertParallelConstants | None = None
     operators: Mapping[OperatorClass, Mapping[str, OperatorConstants]] = Field(default_factory=dict)
@@ -64,21 +66,23 @@ class OwnCalibration(Record):
 
     @model_validator(mode="after")
     def _one_subject(self) -> "OwnCalibration":
-        parts = any(getattr(self, part) is not None for part in FABRIC_PARTS)
+        parts = any(getattr(self, part) is not None for part in PARTS)
         if bool(self.fabric) == bool(self.chip):
             raise ValueError("names a fabric or a chip, one of them")
         formats = {dtype for table in self.operators.values() for dtype in table}
         if unread := sorted(formats - set(FORMATS)):
             raise ValueError(f"operators in {', '.join(unread)} are never read; use {', '.join(FORMATS)}")
         if (self.fabric and (not parts or self.operators)) or (self.chip and (parts or not self.operators)):
-            raise ValueError("a fabric has tables collective, normal or low_latency, a chip has tables operators.CLASS")
+            raise ValueError(
+                "a fabric has tables collective, copies, normal or low_latency, a chip has tables operators.CLASS"
+            )
         return self
 
     @property
     def holds(self) -> tuple[tuple[str, ...], ...]:
         """What the file replaces: fabric and part, or chip, operator class and format."""
         if self.fabric:
-            return tuple((self.fabric, part) for part in FABRIC_PARTS if getattr(self, part) is not None)
+            return tuple((self.fabric, part) for part in PARTS if getattr(self, part) is not None)
         return tuple((self.chip, kind, dtype) for kind, formats in self.operators.items() for dtype in formats)
 
 
@@ -97,11 +101,11 @@ class Calibrations:
             If none ships.
         """
         shipped = fabric_calibration(name)
-        found = {
+        found: dict[str, Any] = {
             part: getattr(own, part)
             for own in self.own.values()
             if own.fabric == name
-            for part in FABRIC_PARTS
+            for part in PARTS
             if getattr(own, part) is not None
         }
         return shipped.model_copy(update=found) if found else shipped

@@ -26,25 +26,53 @@ class Provenance(Record):
 
 
 class Protocol(Record):
-    """How one protocol of a collective library moves data.
+    """One protocol of a collective library beside that for large messages.
 
-    `fraction` is achieved over nominal port bandwidth, `step_s` the time of one step of an algorithm apart from bytes.
+    `share` is its rate over the large-message rate, `ramp_s` the time that it takes to fill its buffers, paid once.
     """
+
+    share: float = Field(gt=0, le=1)
+    ramp_s: float = Field(default=0.0, ge=0)
+
+
+class Kernel(Record):
+    """A kernel of its own: achieved over nominal port bandwidth, and a time apart from bytes that is paid once."""
 
     fraction: float = Field(gt=0, le=1)
-    step_s: float = Field(ge=0)
+    ramp_s: float = Field(default=0.0, ge=0)
 
 
-class CollectiveConstants(Provenance, Protocol):
-    """Collectives on one fabric (NCCL, HCCL, RCCL): the protocol for large messages, and those beside it.
+class CollectiveConstants(Provenance):
+    """Collectives of one library on one fabric.
 
-    `launch_s` is paid once. `small` trades bandwidth for shorter steps (NCCL's LL and LL128); `in_switch` reduces and
-    multicasts in the switch (NVLS), for all-reduce only.
+    `fraction` is achieved over nominal port bandwidth with large messages, `step_s` the time of one step of an
+    algorithm apart from bytes, `launch_s` is paid once, `ramp_s` too: filling the buffers of the large-message
+    protocol. `medium` and `small` trade bandwidth for that (NCCL's LL128 and LL); `in_switch` reduces and multicasts in
+    the switch (NVLS); `exchange` is send and receive, which all-to-all is made of. `copy_gain` is the rate at which a
+    rank copies its own share into the result over the rate at which it sends; None where that costs nothing.
     """
 
+    library: Literal["NCCL", "HCCL", "RCCL"] = "NCCL"
+    fraction: float = Field(gt=0, le=1)
+    step_s: float = Field(ge=0)
     launch_s: float = Field(ge=0)
+    ramp_s: float = Field(default=0.0, ge=0)
+    copy_gain: float | None = Field(default=None, gt=0)
+    medium: Protocol | None = None
     small: Protocol | None = None
-    in_switch: Protocol | None = None
+    in_switch: Kernel | None = None
+    exchange: Kernel | None = None
+
+
+class CopyConstants(Provenance):
+    """Copies between two ranks that no collective library makes (copy engines, HIXL, RDMA): writes and reads.
+
+    Fractions are achieved over nominal bandwidth; `launch_s` is paid per copy, above the fabric's latency.
+    """
+
+    write_fraction: float = Field(gt=0, le=1)
+    read_fraction: float = Field(gt=0, le=1)
+    launch_s: float = Field(ge=0)
 
 
 class ExpertParallelConstants(Provenance):
@@ -81,11 +109,16 @@ class LibraryConstants(ExpertParallelConstants):
     mode: Literal["normal", "low-latency"]
 
 
+# What every fabric has: collectives, copies, and the usual library of each mode of dispatch and combine.
+PARTS = ("collective", "copies", "normal", "low_latency")
+
+
 class FabricCalibration(Record):
-    """All constants of one fabric: collectives, the usual libraries of both modes, and others by name."""
+    """All constants of one fabric: collectives, copies, the usual libraries of both modes, and others by name."""
 
     fabric: str
     collective: CollectiveConstants
+    copies: CopyConstants
     normal: ExpertParallelConstants
     low_latency: ExpertParallelConstants
     libraries: dict[str, LibraryConstants] = Field(default_factory=dict)

@@ -32,8 +32,8 @@ Examples:
 @click.option("--cluster", metavar="NAME", help="Catalogued cluster that was measured (fabrics).")
 @click.option(
     "--part",
-    type=click.Choice(["collective", "normal", "low-latency"]),
-    help="Mode of dispatch and combine where the files do not say; collective leaves them out.",
+    type=click.Choice(["collective", "copies", "normal", "low-latency"]),
+    help="Mode of dispatch and combine where the files do not say; collective and copies leave them out.",
 )
 @click.option("--op", type=click.Choice(OPS), help="Operation, where the output does not say.")
 @click.option("--ranks", type=click.IntRange(min=2), help="Ranks, where the output does not say.")

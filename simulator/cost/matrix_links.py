@@ -48,8 +48,8 @@ def matrix_loads(network: Network, size_bytes: NDArray[np.floating]) -> list[Lin
     return [*_from_tiers(network, met[0], met[1]), *direct]
 
 
-def uniform_loads(network: Network, size_bytes: float) -> list[LinkLoads]:
-    """Return the bytes on every link when each rank sends the same to every other rank of a network.
+def uniform_loads(network: Network, size_bytes: float, groups: NDArray[np.int32] | None = None) -> list[LinkLoads]:
+    """Return the bytes on every link when each rank sends the same to every other rank of a network, or of its group.
 
     All direct links of a mesh carry the same, so one of each tier stands for them.
 
@@ -57,15 +57,21 @@ def uniform_loads(network: Network, size_bytes: float) -> list[LinkLoads]:
     ----------
     size_bytes
         Bytes of each pair of ranks.
+    groups
+        ``[groups, ranks]`` members, each rank in one group at most; None for all ranks.
     """
+    group = np.zeros(network.ranks, dtype=np.int32)
+    if groups is not None:
+        group[:] = -1
+        group[groups] = np.arange(len(groups))[:, None]
     if any(plane.routes is not None for plane in network.planes):
-        return _by_blocks(network, np.broadcast_to(np.float64(size_bytes), (network.ranks, network.ranks)))
-    met = _peers_met(network) * size_bytes
+        return _by_blocks(network, size_bytes * ((group[:, None] == group) & (group >= 0)))
+    met = _peers_met(network, group) * size_bytes
     loads = list(_from_tiers(network, met, met))
     for level, tier in enumerate(network.tiers):
         if np.isfinite(tier.pair_bytes_per_s) and met[level].any():
             source = int(met[level].argmax())
-            mates = np.flatnonzero(tier.domain == tier.domain[source])
+            mates = np.flatnonzero((tier.domain == tier.domain[source]) & (group == group[source]))
             pair = np.array([source * network.ranks + int(mates[mates != source][0])])
             loads.append(_pair_loads(network, tier, pair, np.array([[size_bytes]])))
     return loads
@@ -125,8 +131,8 @@ def _pair_loads(network: Network, tier: Tier, pairs: Ints, size_bytes: Floats) -
     return LinkLoads(tier.plane, f"{tier.name} direct link", pairs, rate, size_bytes, pairs_of=network.ranks)
 
 
-def _peers_met(network: Network) -> Floats:
-    """Return how many other ranks each rank meets first at each tier, ``[tiers, ranks]``.
+def _peers_met(network: Network, group: NDArray[np.int32]) -> Floats:
+    """Return how many others of its group each rank meets first at each tier, ``[tiers, ranks]``.
 
     Those in a domain but in no earlier one, by inclusion and exclusion over the earlier domains.
     """
@@ -134,9 +140,10 @@ def _peers_met(network: Network) -> Floats:
     for level, tier in enumerate(network.tiers):
         for many in range(level + 1):
             for earlier in combinations(range(level), many):
-                domains = [tier.domain, *(network.tiers[each].domain for each in earlier)]
+                domains = [group, tier.domain, *(network.tiers[each].domain for each in earlier)]
                 met[level] += (-1) ** many * _mates(domains)
     met[0] -= 1  # oneself
+    met[:, group < 0] = 0
     return met
 
 

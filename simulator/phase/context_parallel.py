@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.cost.collectives import transfer
+from simulator.cost.collectives import collective, send_recv
 from simulator.phase.machine import Machine
 from simulator.plan import Layout
 from workloads.models.specs import ModelSpec
@@ -36,13 +36,9 @@ def context_parallel_s(
     if layout.context_exchange == "ring":
         source, target = groups.ravel(), np.roll(groups, -1, axis=1).ravel()
         size = keys_values * (2.0 if backward else 1.0)
-        step = transfer(machine.network, source, target, np.full(source.shape, size), machine.calibrations.fabric)
+        step = send_recv(machine.network, source, target, np.full(source.shape, size), machine.calibrations.fabric)
         return (layout.context - 1) * max(step.time_s - core_s / layout.context, 0.0)
     queries_outputs = share * attention.heads * (attention.head_dim + attention.v_dim)
-    peers = layout.context - 1
-    source = np.repeat(groups, peers, axis=1).ravel()
-    order = (np.arange(layout.context)[:, None] + np.arange(1, layout.context)) % layout.context
-    target = groups[:, order.ravel()].ravel()
-    size = (keys_values + queries_outputs) / layout.context
-    both = transfer(machine.network, source, target, np.full(source.shape, size), machine.calibrations.fabric)
+    size = keys_values + queries_outputs
+    both = collective(machine.network, groups, "all_to_all", size, machine.calibrations.fabric)
     return both.time_s + both.latency_s  # two exchanges carry these bytes

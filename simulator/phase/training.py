@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import Kind, collective, transfer
+from simulator.cost.collectives import Kind, collective, send_recv
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import (
@@ -219,7 +219,7 @@ def _hop(resolved: Setup, tokens: float) -> float:
     source, target = placed.stage_pairs()
     size = tokens * resolved.model.hidden * ACTIVATION_BYTES / placed.tensor
     machine, sizes = resolved.machine, np.full(source.shape, size)
-    return transfer(machine.network, source, target, sizes, machine.calibrations.fabric).time_s
+    return send_recv(machine.network, source, target, sizes, machine.calibrations.fabric).time_s
 
 
 def stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:

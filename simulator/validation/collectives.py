@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import fabric_calibration
-from simulator.cost.collectives import Kind, collective, transfer
+from simulator.cost.collectives import KINDS, Algorithm, Kind, collective, send_recv, transfer
 from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, over_nics, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.phase.machine import Machine, assemble
@@ -16,7 +16,7 @@ from simulator.scenario import Routing
 from simulator.validation.cells import Cells, RowError, data, shorten
 from simulator.validation.names import find_cluster, formats
 from topologies.catalogue import accelerator
-from topologies.catalogue.machine_file import machine_parts
+from topologies.catalogue.machine_file import Parts, machine_parts
 from topologies.network import Network
 from topologies.specs import ClusterSpec, ScaleOut
 from workloads.models.specs import Experts
@@ -28,7 +28,16 @@ ROUTERS: dict[str, Literal["balanced", "fitted"]] = {
     "uniform-random": "balanced",
     "real": "fitted",
 }
-REDUCING = {"all_reduce", "all_gather", "reduce_scatter"}
+# What nccl-tests call algorithms.
+ALGORITHMS: dict[str, Algorithm] = {
+    "ring": "ring",
+    "tree": "tree",
+    "nvls": "in-switch",
+    "nvls-tree": "in-switch-tree",
+}
+COPIES = {"p2p_read", "p2p_write", "kv_transfer", "link_rate"}
+# Stands for "large" where a rate of a link has no message size.
+LARGE_BYTES = 2.0**30
 DRAWS = 8
 MAX_RANKS = 2048
 NIC_TOLERANCE = 0.05
@@ -58,14 +67,16 @@ def predict(cells: Cells) -> tuple[float, str]:
     op = cells.stated("op")
     if op in {"dispatch", "combine"}:
         found = _exchange(cells, cast(Literal["dispatch", "combine"], op))
-    elif op in REDUCING or op in {"all_to_all", "p2p_read", "p2p_write", "send_recv"}:
-        found = _moved(cells, op)
+    elif op in KINDS:
+        found = _collective(cells, op)
+    elif op in COPIES or op == "send_recv":
+        found = _copied(cells, op)
     else:
         raise RowError(f"operation '{shorten(op)}' is not predicted" if op else "missing: op")
     if cells.stated("time_us"):
         return found.time_s * 1e6, "us"
     rate = found.counted_bytes / found.time_s / 1e9
-    if op in {*REDUCING, "all_to_all"} and not cells.stated("algbw_GBps"):
+    if op in KINDS and not cells.stated("algbw_GBps"):
         rate *= _bus_factor(op, cells.whole("ranks"))
     return rate, "GB/s"
 
@@ -88,10 +99,15 @@ def _bus_factor(op: str, ranks: int) -> float:
     return (2.0 if op == "all_reduce" else 1.0) * (ranks - 1) / ranks
 
 
-def _place(cells: Cells) -> tuple[Machine, Ranks]:
+def _place(cells: Cells, *, stated_nic: bool = False) -> tuple[Machine, Ranks]:
     """Return the machine and ``[ranks]`` members: on neighbouring nodes, as many on each as the row says.
 
-    A transport that leaves the scale-up links unused is laid out as one rank per node.
+    A transport that leaves the scale-up links unused is laid out as one rank per node, and leaves these links out.
+
+    Parameters
+    ----------
+    stated_nic
+        Whether NICs have the rate that the row states, where the catalogued cluster has others.
     """
     ranks = cells.whole("ranks")
     if not 2 <= ranks <= MAX_RANKS:
@@ -102,16 +118,34 @@ def _place(cells: Cells) -> tuple[Machine, Ranks]:
     nodes = -(-ranks // used)
     chips = ((nodes - 1) * step + 1) * spec.chips_per_node
     spec = find_cluster(cells, chips)
-    target = assemble(machine_parts(spec.id), chips)
+    parts = machine_parts(spec.id)
+    target = assemble(_with_nic(cells, parts) if stated_nic else parts, chips)
     first = np.arange(nodes) * (step * node_ranks)
     members = (first[:, None] + np.arange(used)).ravel()[:ranks].astype(np.int32)
+    if cells.stated("transport") in OUTER and cells.stated("op") not in COPIES:
+        target = replace(target, network=over_nics(target.network))
     _check_links(cells, target.network, members)
     return target, members
 
 
+def _with_nic(cells: Cells, parts: Parts) -> Parts:
+    """Return the cluster with NICs of the rate that the row states."""
+    spec, chip, fabrics = parts
+    if spec.scale_out is None or not cells.stated("nic_gbps_per_rank"):
+        return parts
+    fabric = fabrics[spec.scale_out.fabric]
+    rate = cells.positive("nic_gbps_per_rank") * chip.ranks_per_chip / 8e-9
+    if abs(rate / fabric.port_bytes_per_s - 1) <= NIC_TOLERANCE:
+        return parts
+    cells.note("NIC", f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank, otherwise as {fabric.name}")
+    changed = fabric.model_copy(update={"port_bytes_per_s": rate})
+    return Parts(spec, chip, {**fabrics, fabric.id: changed})
+
+
 def _per_node(cells: Cells, ranks: int, node_ranks: int) -> int:
     pair = cells.stated("op").startswith("p2p")
-    if cells.stated("transport") in OUTER or (pair and cells.text("placement") not in NEAR):
+    outside = cells.stated("transport") in OUTER and cells.stated("op") != "kv_transfer"
+    if outside or (pair and cells.text("placement") not in NEAR):
         return 1
     if cells.stated("ranks_per_node"):
         return min(max(1, cells.whole("ranks_per_node")), ranks, node_ranks)
@@ -120,12 +154,11 @@ def _per_node(cells: Cells, ranks: int, node_ranks: int) -> int:
 
 
 def _stride(cells: Cells, spec: ClusterSpec) -> int:
-    """Nodes from one used node to the next."""
-    return (
-        spec.scale_out.leaf_nodes
-        if cells.stated("placement") == "cross_leaf" and isinstance(spec.scale_out, ScaleOut)
-        else 1
-    )
+    """Nodes from one used node to the next: so many that no scale-up link joins two, where a copy leaves these out."""
+    copied = cells.stated("op") in COPIES and cells.stated("transport") in OUTER
+    domain = max(1, spec.scale_up.domain_chips // spec.chips_per_node) if copied else 1
+    leaves = spec.scale_out if isinstance(spec.scale_out, ScaleOut) else None
+    return max(domain, leaves.leaf_nodes if leaves and cells.stated("placement") == "cross_leaf" else 1)
 
 
 def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
@@ -150,22 +183,32 @@ def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
             raise RowError(f"{cells.stated('nic_gbps_per_rank')} Gb/s per rank: the catalogued cluster has {here:.0f}")
 
 
-def _moved(cells: Cells, op: str) -> Operation:
-    """Price a collective or a copy of a given size."""
-    size = cells.positive("size_bytes")
-    target, members = _place(cells)
-    if op in REDUCING:
-        return Operation(collective(target.network, members[None, :], cast(Kind, op), size).time_s, size)
-    count = len(members)
-    if op == "all_to_all":
-        source, destination = np.repeat(members, count), np.tile(members, count)
-        apart = source != destination
-        flows = np.full(int(apart.sum()), size / count)
-        cost = transfer(target.network, source[apart], destination[apart], flows)
-        # Send and receive in one NCCL kernel: its launch is paid as for any collective.
-        launch_s = fabric_calibration(target.network.planes[cost.plane].fabric).collective.launch_s
-        return Operation(cost.time_s + launch_s, size)
-    return Operation(transfer(target.network, members[:1], members[1:2], np.array([size])).time_s, size)
+def _collective(cells: Cells, kind: Kind) -> Operation:
+    """Price a collective of a given size, by the algorithm that the row names or as the library chooses."""
+    size, named = cells.positive("size_bytes"), cells.stated("algorithm")
+    if named and named not in ALGORITHMS:
+        raise RowError(f"algorithm '{shorten(named)}' unknown")
+    target, members = _place(cells, stated_nic=True)
+    network, constants = target.network, target.calibrations.fabric
+    algorithm = ALGORITHMS[named] if named else "auto"
+    return Operation(collective(network, members[None, :], kind, size, constants, algorithm).time_s, size)
+
+
+def _copied(cells: Cells, op: str) -> Operation:
+    """Price copies from the first half of the ranks to the second, each rank to one of the others."""
+    if op == "link_rate" and not cells.stated("size_bytes"):
+        cells.note("size_bytes", "large")
+        size = LARGE_BYTES
+    else:
+        size = cells.positive("size_bytes")
+    target, members = _place(cells, stated_nic=True)
+    half = len(members) // 2
+    source, destination = members[:half], members[half : 2 * half]
+    each, constants = np.full(half, size / half), target.calibrations.fabric
+    if op == "send_recv":
+        return Operation(send_recv(target.network, source, destination, each, constants).time_s, size)
+    way: Literal["read", "write"] = "read" if op == "p2p_read" else "write"
+    return Operation(transfer(target.network, source, destination, each, constants, way).time_s, size)
 
 
 def _exchange(cells: Cells, op: Literal["dispatch", "combine"]) -> Operation:
@@ -211,8 +254,6 @@ def _paths(cells: Cells, network: Network, members: Ranks, mode: Mode) -> Expert
     """Return the network as the row's library sees it, with as many cores as the row says where their rate is known."""
     library = data("names")["libraries"].get(cells.stated("library"))
     known = {name for plane in network.planes for name in fabric_calibration(plane.fabric).libraries}
-    if cells.stated("transport") in OUTER:
-        network = over_nics(network)
     paths = expert_paths(network, members[None, :], mode, library=library if library in known else None)
     if cells.stated("comm_cores") and paths.outer.core_bytes_per_s:
         paths = replace(paths, cores=cells.at_least_one("comm_cores"))

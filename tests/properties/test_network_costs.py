@@ -7,8 +7,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.calibration.fabrics import CollectiveConstants, ExpertParallelConstants, FabricCalibration, Protocol
-from simulator.cost.collectives import Kind, collective, transfer
+from simulator.calibration.fabrics import (
+    CollectiveConstants,
+    CopyConstants,
+    ExpertParallelConstants,
+    FabricCalibration,
+    Kernel,
+    Protocol,
+)
+from simulator.cost.collectives import KINDS, Kind, collective, transfer
 from simulator.cost.expert_parallel import Mode, expert_paths
 from simulator.cost.expert_parallel_time import dispatch_cost
 from topologies.build import network
@@ -17,7 +24,6 @@ from topologies.specs import Accelerator, ClusterSpec, Fabric, Memory, Peak, Sca
 
 PEAK = Peak(bf16_flop_per_s=1e15, source="test")
 MEMORY = Memory(capacity_bytes=64e9, bandwidth_bytes_per_s=1e12, source="test")
-KINDS: tuple[Kind, ...] = ("all_reduce", "all_gather", "reduce_scatter")
 MODES: tuple[Mode, ...] = ("normal", "low-latency")
 
 
@@ -53,22 +59,32 @@ def calibrations(draw: st.DrawFn) -> Callable[[str], FabricCalibration]:
     fraction, time_s = st.floats(0.1, 1.0), st.floats(0.0, 1e-4)
     sourced = {"kind": "assumed", "source": "test"}
     protocols = {
-        name: draw(st.none() | st.builds(Protocol, fraction=fraction, step_s=time_s)) for name in ("small", "in_switch")
+        name: draw(st.none() | st.builds(Protocol, share=fraction, ramp_s=time_s)) for name in ("medium", "small")
     }
+    kernels = {
+        name: draw(st.none() | st.builds(Kernel, fraction=fraction, ramp_s=time_s))
+        for name in ("in_switch", "exchange")
+    }
+    library = {"library": draw(st.sampled_from(["NCCL", "HCCL", "RCCL"])), "copy_gain": draw(st.none() | st.just(2.0))}
     found = {}
     for name in ("in", "out"):
-        ring = {"fraction": draw(fraction), "step_s": draw(time_s), "launch_s": draw(time_s)}
+        ring = {"fraction": draw(fraction), **{key: draw(time_s) for key in ("step_s", "launch_s", "ramp_s")}}
+        copies = CopyConstants.model_validate(
+            {**sourced, "write_fraction": draw(fraction), "read_fraction": draw(fraction), "launch_s": draw(time_s)}
+        )
         fixed = {key: draw(time_s) for key in ("dispatch_fixed_s", "combine_fixed_s", "doubling_s")}
         rate = draw(st.none() | st.floats(1e9, 1e11))
         how = {"overlap_exponent": draw(st.none() | st.floats(1.0, 8.0)), "core_bytes_per_s": rate, "cores": 20}
         normal, low_latency = (
             ExpertParallelConstants.model_validate(
-                {**sourced, **fixed, **how, "fraction": draw(fraction), "copies": copies}
+                {**sourced, **fixed, **how, "fraction": draw(fraction), "copies": sent}
             )
-            for copies in ("rank", "expert")
+            for sent in ("rank", "expert")
         )
-        ring_constants = CollectiveConstants.model_validate({**sourced, **ring, **protocols})
-        found[name] = FabricCalibration(fabric=name, collective=ring_constants, normal=normal, low_latency=low_latency)
+        ring_constants = CollectiveConstants.model_validate({**sourced, **ring, **protocols, **kernels, **library})
+        found[name] = FabricCalibration(
+            fabric=name, collective=ring_constants, copies=copies, normal=normal, low_latency=low_latency
+        )
     return found.__getitem__
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.calibration.fabrics import FabricCalibration, fabric_calibration
+from simulator.calibration.fabrics import PARTS, FabricCalibration, fabric_calibration
 from simulator.cost.expert_parallel import Op, expert_paths
 from simulator.errors import UserError
 from simulator.fitting.fabrics.__main__ import COMMENT, main
@@ -19,7 +19,7 @@ from simulator.fitting.fabrics.constants import lookup
 from simulator.fitting.fabrics.exchange_samples import ExchangeSample
 from simulator.fitting.fabrics.fit import Fit, fit
 from simulator.fitting.fabrics.rows import read_rows
-from simulator.fitting.fabrics.series import PARTS, Part, Series
+from simulator.fitting.fabrics.series import Part, Series
 from simulator.fitting.fabrics.shipped import SERIES, calibrations, fit_all, samples
 from topologies.build import network
 from topologies.catalogue import accelerator, cluster, fabric, fabrics
@@ -33,12 +33,15 @@ needs_measurements = pytest.mark.skipif(
 # Mean absolute error of each fit, as reached; a change of the cost functions or of the data shows here.
 RESIDUALS: dict[tuple[str, Part], float] = {
     ("nvlink3", "collective"): 0.074,
-    ("nvlink4", "collective"): 0.074,
-    ("nvlink5", "collective"): 0.079,
-    ("nvl72", "collective"): 0.055,
-    ("ib-400g", "collective"): 0.024,
-    ("ub1", "collective"): 0.074,
-    ("hccs-a2", "collective"): 0.072,
+    ("nvlink4", "collective"): 0.066,
+    ("nvlink5", "collective"): 0.073,
+    ("nvl72", "collective"): 0.05,
+    ("ib-400g", "collective"): 0.042,
+    ("hccs-a2", "collective"): 0.062,
+    ("hccs-a2", "copies"): 0.016,
+    ("ub1", "copies"): 0.033,
+    ("roce-200g", "copies"): 0.022,
+    ("roce-2x200g", "copies"): 0.035,
     ("nvlink4", "normal"): 0.038,
     ("nvlink5", "normal"): 0.015,
     ("nvl72", "normal"): 0.054,
@@ -46,7 +49,7 @@ RESIDUALS: dict[tuple[str, Part], float] = {
     ("nvl72", "one-sided"): 0.046,
     ("ib-400g", "normal"): 0.03,
     ("ib-400g", "hybrid-ep"): 0.059,
-    ("ub1", "normal"): 0.095,
+    ("ub1", "normal"): 0.097,
     ("nvlink4", "low_latency"): 0.075,
     ("nvl72", "low_latency"): 0.079,
     ("ib-400g", "low_latency"): 0.032,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simulator.calibration.fabrics import CollectiveConstants, ExpertParallelConstants, FabricCalibration
+from simulator.calibration.fabrics import CollectiveConstants, CopyConstants, ExpertParallelConstants, FabricCalibration
 from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from topologies.build import network
@@ -18,6 +18,7 @@ from topologies.network import Network, Plane, Tier
 
 Floats = NDArray[np.float64]
 FIXED = 20e-6
+COPIES = CopyConstants(kind="assumed", source="test", write_fraction=1, read_fraction=1, launch_s=0)
 RING = CollectiveConstants(kind="assumed", source="test", fraction=1, step_s=0, launch_s=0)
 
 
@@ -28,7 +29,7 @@ def constants(**given: Any) -> Callable[[str], FabricCalibration]:
         normal, low_latency = (
             ExpertParallelConstants.model_validate({"copies": copies, **found}) for copies in ("rank", "expert")
         )
-        return FabricCalibration(fabric=name, collective=RING, normal=normal, low_latency=low_latency)
+        return FabricCalibration(fabric=name, collective=RING, copies=COPIES, normal=normal, low_latency=low_latency)
 
     return calibration
 

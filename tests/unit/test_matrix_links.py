@@ -51,3 +51,18 @@ def test_uniform_exchange_agrees_with_its_matrix(name: str) -> None:
     assert folded == pytest.approx({link: whole[link] for link in folded})
     assert max(folded.values()) == pytest.approx(max(whole.values()))
     assert {link for link in whole if "direct" not in link} == {link for link in folded if "direct" not in link}
+
+
+@pytest.mark.parametrize("name", sorted(CLUSTERS))
+@pytest.mark.parametrize("strided", [False, True])
+def test_uniform_exchange_in_groups_agrees_with_its_flows(name: str, strided: bool) -> None:
+    net = built(name, CLUSTERS[name])
+    members = np.arange(net.ranks - 8, dtype=np.int32)  # the last ranks stay out of it
+    groups = members.reshape(-1, 4).T.copy() if strided else members.reshape(4, -1)
+    matrix = np.zeros((net.ranks, net.ranks))
+    for group in groups:
+        matrix[np.ix_(group, group)] = 3e6
+    listed = by_name(link_loads(net, *flows(matrix)))
+    folded = by_name(uniform_loads(net, 3e6, groups))
+    assert folded == pytest.approx({link: listed[link] for link in folded})
+    assert max(folded.values()) == pytest.approx(max(listed.values()))

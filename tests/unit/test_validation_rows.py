@@ -177,7 +177,7 @@ def test_causes_name_columns_and_no_row() -> None:
     for area in AREAS:
         for cause in data("causes")[area]:
             assert "id" not in cause["when"]
-            assert set(cause["when"]) <= set(shipped_rows(area)[0]) | {"library", "time_scope"}
+            assert set(cause["when"]) <= set(shipped_rows(area)[0]) | {"library", "time_scope", "comm_cores"}
             assert cause.get("than", "faster") in {"faster", "slower"}
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.calibration.fabrics import FabricCalibration
+from simulator.calibration.fabrics import PARTS, FabricCalibration
 from simulator.cost.expert_parallel import ExpertPaths, Mode, Op, expert_paths, over_nics, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.fitting.fabrics.constants import lookup
 from simulator.fitting.fabrics.places import place
-from simulator.fitting.fabrics.series import PARTS, Series
+from simulator.fitting.fabrics.series import Series
 
 FORMATS = {"nvfp4": "fp4"}
 # Constants that only say which way copies go, until the fit replaces them.

@@ -12,6 +12,9 @@ from simulator.calibration.fabrics import FabricCalibration
 from simulator.fitting.fabrics.constants import RANGE, Constants, Known, lent, lookup, scale
 from simulator.fitting.fabrics.series import Series
 
+# Logarithmic errors well above this weigh by their size, not its square.
+SMALL_ERROR = 0.05
+
 
 class Sample(Protocol):
     """A measured operation that the cost functions can price."""
@@ -67,7 +70,9 @@ def fit(series: Series, points: Sequence[Sample], known: Known) -> Fit:
         return np.array([np.log(point.predict_s(calibration) / point.measured_s) for point in points])
 
     start, low, high = (np.array([RANGE[name][column] for name in series.free]) for column in range(3))
+    # Squares first, then nearly absolute errors: points where a library chose badly for itself must not pull.
     found = least_squares(log_error, start, bounds=(low, high), x_scale=start).x
+    found = least_squares(log_error, found, bounds=(low, high), x_scale=start, loss="soft_l1", f_scale=SMALL_ERROR).x
     rounded = np.array([float(f"{value:.3g}") if value > 1e-9 else 0.0 for value in found])
     errors = np.expm1(log_error(rounded))
     return Fit(series, constants(rounded), {point.id: float(e) for point, e in zip(points, errors, strict=True)})

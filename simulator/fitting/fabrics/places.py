@@ -9,7 +9,9 @@ from topologies.catalogue import accelerator, cluster, fabric
 from topologies.network import Network
 
 
-def place(series: Series, name: str, ranks: int, per_node: int) -> tuple[Network, NDArray[np.int32]]:
+def place(
+    series: Series, name: str, ranks: int, per_node: int, *, apart: bool = False
+) -> tuple[Network, NDArray[np.int32]]:
     """Return a network of just enough nodes, and the ``[1, ranks]`` group of `per_node` ranks on each of them.
 
     Parameters
@@ -20,6 +22,8 @@ def place(series: Series, name: str, ranks: int, per_node: int) -> tuple[Network
         Catalogue id of the cluster.
     per_node
         Ranks on one node; 0 for full nodes.
+    apart
+        Whether nodes are so far from each other that no scale-up link joins them.
     """
     spec = cluster(name)
     if series.scale_up:
@@ -29,6 +33,8 @@ def place(series: Series, name: str, ranks: int, per_node: int) -> tuple[Network
     used = min(per_node or node_ranks, ranks, node_ranks)
     nodes = -(-ranks // used)
     names = [spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])]
-    built = network(spec, chip, {name: fabric(name) for name in names}, nodes * spec.chips_per_node)
-    members = np.arange(nodes)[:, None] * node_ranks + np.arange(used)
+    stride = max(1, spec.scale_up.domain_chips // spec.chips_per_node) if apart else 1
+    chips = ((nodes - 1) * stride + 1) * spec.chips_per_node
+    built = network(spec, chip, {name: fabric(name) for name in names}, chips)
+    members = np.arange(nodes)[:, None] * (stride * node_ranks) + np.arange(used)
     return built, members.reshape(1, -1)[:, :ranks].astype(np.int32)

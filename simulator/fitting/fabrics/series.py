@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# What every fabric has, the usual library of each mode; any other part is a library by its own name.
+from simulator.calibration.fabrics import PARTS
+
+# One of PARTS, which every fabric has; any other part is a library by its own name.
 Part = str
-PARTS: tuple[Part, ...] = ("collective", "normal", "low_latency")
 Rows = Mapping[str, tuple[str, ...]]
 
 
@@ -54,7 +55,7 @@ class Series:
     @property
     def marks(self) -> dict[str, Any]:
         """What the record of the series says beside numbers."""
-        if self.part == "collective":
+        if self.part in {"collective", "copies"}:
             return {}
         sent_once = self.copies or ("rank" if self.runs_as == "normal" else "expert")
         return {"copies": sent_once} | ({} if self.part in PARTS else {"mode": self.mode})

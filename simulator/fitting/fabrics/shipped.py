@@ -7,7 +7,7 @@ from typing import Any
 from simulator.calibration.fabrics import FabricCalibration
 from simulator.fitting.fabrics.assumed import ASSUMED
 from simulator.fitting.fabrics.collective_samples import collective_sample
-from simulator.fitting.fabrics.collective_series import COLLECTIVES
+from simulator.fitting.fabrics.collective_series import COLLECTIVES, COPIES
 from simulator.fitting.fabrics.constants import Known, record
 from simulator.fitting.fabrics.exchange_samples import exchange_sample
 from simulator.fitting.fabrics.exchange_series import EXCHANGES
@@ -15,12 +15,12 @@ from simulator.fitting.fabrics.fit import Fit, Sample, fit
 from simulator.fitting.fabrics.rows import Row
 from simulator.fitting.fabrics.series import Series
 
-SERIES = (*COLLECTIVES, *EXCHANGES)
+SERIES = (*COLLECTIVES, *COPIES, *EXCHANGES)
 
 
 def samples(series: Series, rows: Iterable[Row]) -> list[Sample]:
     """Return the measured operations of a series, in the order of `rows`."""
-    build = collective_sample if series.part == "collective" else exchange_sample
+    build = collective_sample if series.part in {"collective", "copies"} else exchange_sample
     return [
         build(series, name, row)
         for row in rows

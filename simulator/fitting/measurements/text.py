@@ -38,6 +38,7 @@ COLUMNS = (
     "mode",
     "transport",
     "time_scope",
+    "algorithm",
 )
 
 

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.calibration.chosen import FABRIC_PARTS, MeasuredFile, OwnCalibration, Residual
-from simulator.calibration.fabrics import FabricCalibration, fabric_calibration
+from simulator.calibration.chosen import MeasuredFile, OwnCalibration, Residual
+from simulator.calibration.fabrics import PARTS, FabricCalibration, fabric_calibration
 from simulator.cost.collectives import Kind
 from simulator.errors import USER_ERRORS, UserError
 from simulator.fitting.fabrics.collective_samples import collective_sample
@@ -55,7 +55,8 @@ def calibrate_fabric(name: str, found: Measurements, cluster_name: str = "", par
     cluster_name
         Catalogue id of the cluster that was measured; empty where the fabric tells.
     part
-        ``normal`` or ``low_latency`` for dispatch and combine in rows that do not say; ``collective`` leaves them out.
+        ``normal`` or ``low_latency`` for dispatch and combine in rows that do not say; ``collective`` and ``copies``
+        leave them out.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def calibrate_fabric(name: str, found: Measurements, cluster_name: str = "", par
     constants: list[Constant] = []
     fitted: dict[str, Any] = {}
     residuals: list[Residual] = []
-    for each in FABRIC_PARTS:
+    for each in PARTS:
         own = [point for point in points if point.part == each]
         if own:
             record, changes, rows = _fit(shipped, each, own, found.files, where)
@@ -126,8 +127,9 @@ def _points(name: str, where: str, rows: Sequence[Row], part: str) -> list[_Poin
 def _part(row: Row, part: str) -> Part | None:
     """Return the part whose constants price the row; None where `part` leaves it out."""
     if row["op"] not in {"dispatch", "combine"}:
-        return "collective" if part in {"", "collective"} else None
-    if part == "collective":
+        of = "copies" if row["op"].startswith("p2p") else "collective"
+        return of if part in {"", of} else None
+    if part in {"collective", "copies"}:
         return None
     mode = _MODES.get(row["mode"])
     if mode is None and not part:
@@ -139,7 +141,7 @@ def _part(row: Row, part: str) -> Part | None:
 
 def _point(name: str, where: str, row: Row, part: Part) -> _Point:
     series = Series(name, part, {}, (), "")
-    if part != "collective":
+    if part not in {"collective", "copies"}:
         series = replace(series, copies=getattr(fabric_calibration(name), part).copies)
     ranks, per_node = int(row["ranks"]), int(row["ranks_per_node"] or 0)
     spec = cluster(where)
@@ -155,7 +157,7 @@ def _point(name: str, where: str, row: Row, part: Part) -> _Point:
             f"{name}; calibrate {outermost}, or give other rows"
         )
     op = _op(row["op"], ranks)
-    if part == "collective":
+    if part in {"collective", "copies"}:
         return _Point(
             row, part, f"{row['op']} {ranks} ranks {_size(row)}", collective_sample(series, where, {**row, "op": op})
         )
@@ -173,7 +175,7 @@ def _op(op: str, ranks: int) -> str:
     if op in {"dispatch", "combine", "p2p_write", "p2p_read", *get_args(Kind)}:
         return op
     if op == "send_recv" and ranks == 2:  # both directions at once, each on links of its own
-        return "p2p_write"
+        return op
     raise UserError(
         f"{op} on {ranks} ranks: not modelled; use rows of {', '.join(get_args(Kind))}, or send_recv of 2 ranks"
     )
