@@ -1,5 +1,7 @@
 """`epsim place`."""
 
+from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +10,8 @@ import click
 from simulator.cli.options import draw, print_json, slug, table_output, write_csv
 
 if TYPE_CHECKING:
-    from simulator.study.placing import Judged
+    from simulator.study.placing import Group, Judged
+    from simulator.study.placing_source import Answer
     from workloads.placement import Policy
 
 CHOICES = ("balanced", "eplb", "affinity")
@@ -20,7 +23,8 @@ CHOICES = ("balanced", "eplb", "affinity")
 Examples:
   epsim place recorded.npz --ranks 32 --redundant 32
   epsim place recorded.npz --ranks 32 --policy affinity --ranks-per-node 8 -o out/placement
-  epsim place deepseek-v2-lite-esft --ranks 16 --policy eplb --groups 8
+  epsim place deepseek-v2-lite-esft --ranks 16 --policy eplb --groups 8 --every 1 --every 4
+  epsim place recorded.npz --ranks 32 --redundant 32 --placement ours.json
 """
 )
 @click.argument("trace")
@@ -47,6 +51,13 @@ Examples:
     "--tokens-per-rank", type=click.IntRange(min=1, max=1_000_000), default=256, show_default=True, help="In a batch."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the random placement and the batches.")
+@click.option("--placement", type=click.Path(), metavar="FILE", help="Also judge this placement (JSON, npz or npy).")
+@click.option(
+    "--every",
+    type=click.IntRange(min=1, max=1_000_000),
+    multiple=True,
+    help="Also place anew every so many batches, by those before; repeatable.",
+)
 @click.option(
     "-o", "--out", type=click.Path(), metavar="DIR", help="Write the best placement as files of serving stacks."
 )
@@ -64,6 +75,8 @@ def place(
     in_time: bool,
     tokens_per_rank: int,
     seed: int,
+    placement: str | None,
+    every: tuple[int, ...],
     out: str | None,
     dense_layers: int,
     picture: str | None,
@@ -72,43 +85,48 @@ def place(
 ) -> None:
     """Place experts by one part of TRACE and judge by the other, beside contiguous and random placement.
 
-    TRACE is a native trace (npz or Parquet), or routing statistics (a shipped name or a TOML file), which routing is
-    drawn from. "busiest" is the busiest rank's load over the mean, averaged over layers and batches.
+    TRACE is a native trace (npz or Parquet, of tokens or counts), or routing statistics (a shipped name or a TOML
+    file), which routing is drawn from. "held out" is the busiest rank's load over the mean, averaged over
+    layers and batches.
     """
     from reports.placing import rank_load_maps
-    from simulator.study.placing import Group, judge
+    from simulator.study.placing import Group
+    from simulator.study.placing_source import Asked, judge
 
     group = Group(ranks, redundant, ranks_per_node, groups)
-    found, remarks = judge(trace, group, policies, holdout, in_time, tokens_per_rank, seed)
-    rows = [_row(judged) for judged in found]
+    answer = judge(trace, group, Asked(policies, every, placement, holdout, in_time, tokens_per_rank, seed))
+    rows = [_row(judged) for judged in answer.placements]
     if csv_path:
         write_csv(rows, csv_path)
     path = Path(picture) if picture else Path("out") / f"{slug(Path(trace).stem)}-placement.png"
-    drawn = draw(rank_load_maps, {each.policy: each.rank_load for each in found}, path=path)
-    written = _write(found, Path(out), dense_layers) if out is not None else []
+    drawn = draw(rank_load_maps, {each.name: each.rank_load for each in answer.placements}, path=path)
+    written = _write(answer.placements, Path(out), dense_layers) if out is not None else []
     if as_json:
-        print_json({"placements": rows, "remarks": remarks, "picture": str(drawn), "files": list(map(str, written))})
+        document = {"placements": rows, "rebalanced": list(map(asdict, answer.rebalanced)), "remarks": answer.remarks}
+        print_json({**document, "picture": str(drawn), "files": list(map(str, written))})
         return
-    _print(rows, remarks, [f"drawn: {drawn}", *(f"written: {file}" for file in written)], group)
+    _print(rows, answer, [f"drawn: {drawn}", *(f"written: {file}" for file in written)], group)
 
 
 def _row(judged: "Judged") -> dict[str, Any]:
     return {
-        "placement": judged.policy,
+        "placement": judged.name,
         "busiest_on_own_tokens": judged.fitted_imbalance,
         "busiest": judged.imbalance,
         "busiest_in_worst_layer": judged.worst_imbalance,
-        "ranks_per_token": judged.ranks_per_token,
-        "nodes_per_token": judged.nodes_per_token,
+        "ranks_per_token": None if isnan(judged.ranks_per_token) else judged.ranks_per_token,
+        "nodes_per_token": None if isnan(judged.nodes_per_token) else judged.nodes_per_token,
     }
 
 
 def _write(found: list["Judged"], target: Path, dense_layers: int) -> list[Path]:
-    """Write the placement with the least imbalance of those asked for."""
+    """Write the placement with the least imbalance of those made by load."""
     from simulator.output import write_folder
+    from simulator.study.placing import ALWAYS
     from workloads.placement_files.writers import ascend_table, eplb_maps, sglang_locations
 
-    best = min(found[2:] or found, key=lambda judged: judged.imbalance).placement
+    made = [judged for judged in found if judged.name not in {*ALWAYS, "file"}]
+    best = min(made, key=lambda judged: judged.imbalance).placement
     contents = {
         "ascend.json": ascend_table(best),
         "sglang.json": sglang_locations(best, dense_layers),
@@ -118,7 +136,7 @@ def _write(found: list["Judged"], target: Path, dense_layers: int) -> list[Path]
     return [target / name for name in contents]
 
 
-def _print(rows: list[dict[str, Any]], remarks: list[str], lines: list[str], group: Any) -> None:
+def _print(rows: list[dict[str, Any]], answer: "Answer", lines: list[str], group: "Group") -> None:
     from reports.tables import console, facts_table
     from reports.text import bullets
 
@@ -127,17 +145,22 @@ def _print(rows: list[dict[str, Any]], remarks: list[str], lines: list[str], gro
         "busiest": "held out",
         "busiest_in_worst_layer": "worst layer",
     }
-    shown = [
-        {
-            names.get(key, key.replace("_", " ")): value if isinstance(value, str) else f"{value:.2f}"
-            for key, value in row.items()
-        }
-        for row in rows
-    ]
+    shown = [{names.get(key, key.replace("_", " ")): _text(value) for key, value in row.items()} for row in rows]
     terminal = console()
     title = f"Experts on {group.ranks} ranks in nodes of {group.ranks_per_node}, {group.redundant} redundant slots"
     terminal.print(facts_table(shown, title))
-    if remarks:
-        terminal.print(bullets("Remarks", remarks))
+    if answer.rebalanced:
+        again = [
+            {"placed": each.name, "busiest": _text(each.imbalance), "experts moved": _text(each.moved_experts)}
+            for each in answer.rebalanced
+        ]
+        terminal.print(facts_table(again, "Batch after batch (moved: to the rank that fetches most, of all layers)"))
+    terminal.print(bullets("Remarks", answer.remarks))
     for line in lines:
         terminal.print(line, soft_wrap=True, highlight=False)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

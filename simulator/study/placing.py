@@ -2,24 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import UserError
-from simulator.phase.drawn import statistics_file
 from workloads.placement import Placement, Policy, Together, place, used_together
 from workloads.routing.destinations import destinations
-from workloads.routing.load import rank_tokens, sample_counts
-from workloads.routing.popularity import popularity
-from workloads.routing.spec import RoutingStatistics, load_statistics
-from workloads.routing.trace import Trace, read_trace
+from workloads.routing.load import rank_tokens
+from workloads.routing.trace import Trace
 from workloads.traffic import held_out, own_sequences, tokens_per_expert, traffic
 
 Floats = NDArray[np.float64]
 BATCHES = 8
-DRAWN_STEPS = 16
 ALWAYS: tuple[Policy, ...] = ("contiguous", "random")
 
 
@@ -49,6 +45,8 @@ class Judged:
 
     Parameters
     ----------
+    name
+        The policy, or 'file' for a placement that was given.
     rank_load
         ``[layers, ranks]`` load over the mean on held-out tokens, averaged over batches.
     fitted_imbalance
@@ -56,10 +54,11 @@ class Judged:
     imbalance, worst_imbalance
         The same on held-out batches: average over layers and batches, and the worst layer's average.
     ranks_per_token, nodes_per_token
-        Ranks and nodes that a token's experts are on, averaged over layers and held-out tokens.
+        Ranks and nodes that a token's experts are on, averaged over layers and held-out tokens; NaN where it is
+        not known how many experts a token uses.
     """
 
-    policy: Policy
+    name: str
     placement: Placement
     rank_load: Floats
     fitted_imbalance: float
@@ -67,68 +66,6 @@ class Judged:
     worst_imbalance: float
     ranks_per_token: float
     nodes_per_token: float
-
-
-def judge(
-    name: str,
-    group: Group,
-    policies: Sequence[Policy],
-    holdout: float,
-    in_time: bool,
-    tokens_per_rank: int,
-    seed: int,
-) -> tuple[list[Judged], list[str]]:
-    """Judge placements on a trace file, or on routing drawn from statistics, and say what was done.
-
-    Parameters
-    ----------
-    name
-        Native trace (npz or Parquet), or routing statistics: a shipped name or a TOML file.
-    policies
-        As in `judge_trace`; none for all that suit the input.
-
-    Raises
-    ------
-    UserError, WorkloadError
-        If the file or the group can't be used.
-    """
-    known: list[Policy] = ["balanced"]
-    if group.groups > 1:
-        known.append("eplb")
-    if Path(name).is_file() and Path(name).suffix != ".toml":
-        trace = read_trace(name)
-        if group.ranks % group.ranks_per_node == 0:
-            known.append("affinity")
-        found = judge_trace(
-            trace,
-            group,
-            policies or known,
-            holdout=holdout,
-            in_time=in_time,
-            tokens_per_rank=tokens_per_rank,
-            seed=seed,
-        )
-        kept = "the last" if in_time else "other"
-        tokens = group.ranks * tokens_per_rank
-        remarks = [
-            f"judged on {kept} sequences of {trace.model}, {holdout:.0%} of all: {BATCHES} batches of {tokens:,} tokens"
-        ]
-        return found, remarks
-    statistics = load_statistics(statistics_file(name))
-    counts = _drawn_counts(statistics, group.ranks * tokens_per_rank, seed)
-    found = judge_counts(counts, statistics.top_k, group, policies or known, holdout=holdout, seed=seed)
-    return found, [
-        f"drawn from statistics of {statistics.model}: {DRAWN_STEPS} batches of all its tasks",
-        "which experts a token uses together is not drawn: ranks and nodes per token take experts as independent",
-    ]
-
-
-def _drawn_counts(statistics: RoutingStatistics, tokens: int, seed: int) -> NDArray[np.int64]:
-    """Return ``[steps, layers, experts]`` tokens per expert of the recorded model, all tasks in equal parts."""
-    shape = (statistics.layers, statistics.experts, statistics.top_k)
-    model = popularity(statistics, *shape, np.random.default_rng([seed, 2]))
-    sequences = max(1, round(tokens * statistics.sequences / statistics.tokens))
-    return sample_counts(model, tokens, sequences, DRAWN_STEPS, np.random.default_rng([seed, 3]))
 
 
 def judge_trace(
@@ -140,6 +77,7 @@ def judge_trace(
     in_time: bool,
     tokens_per_rank: int,
     seed: int,
+    given: Placement | None = None,
 ) -> list[Judged]:
     """Place by one part of a trace's sequences and judge by the other; contiguous and random come first.
 
@@ -157,6 +95,8 @@ def judge_trace(
         Tokens that each rank brings to a batch, from sequences of its own.
     seed
         Of the random placement and the batches.
+    given
+        Another placement to judge.
 
     Raises
     ------
@@ -179,13 +119,20 @@ def judge_trace(
         return np.stack([each.routes[:, 0] for each in found]).astype(np.float64), per_token[0], per_token[1]
 
     return [
-        _judged(policy, placement, load, *copies(placement))
-        for policy, placement in _placed(load, group, policies, seed, together)
+        _judged(name, placement, load, *copies(placement))
+        for name, placement in _placed(load, group, policies, seed, together, given)
     ]
 
 
 def judge_counts(
-    counts: NDArray[np.integer], top_k: int, group: Group, policies: Sequence[Policy], *, holdout: float, seed: int
+    counts: NDArray[Any],
+    top_k: int,
+    group: Group,
+    policies: Sequence[Policy],
+    *,
+    holdout: float,
+    seed: int,
+    given: Placement | None = None,
 ) -> list[Judged]:
     """Place by the first steps of coarse counts and judge by the last; contiguous and random come first.
 
@@ -196,8 +143,8 @@ def judge_counts(
     counts
         ``[steps, layers, experts]`` tokens per expert.
     top_k
-        Experts per token.
-    policies, holdout, seed
+        Experts per token, 0 if not known.
+    policies, holdout, seed, given
         As in `judge_trace`.
 
     Raises
@@ -212,25 +159,33 @@ def judge_counts(
             f"--holdout {holdout:g}: of {steps} steps leaves none to place or to judge by; record more, or change it"
         )
     seen, held = counts[:first].sum(axis=0).astype(np.float64), counts[first:].astype(np.float64)
-    tokens = float(held.sum(axis=-1).mean()) / top_k
-    held = held * (tokens * top_k / np.maximum(held.sum(axis=-1, keepdims=True), 1.0))
+    routes = float(held.sum(axis=-1).mean())
+    tokens = routes / max(top_k, 1)
+    held = held * (routes / np.maximum(held.sum(axis=-1, keepdims=True), 1.0))
 
     def copies(placement: Placement) -> tuple[Floats, float, float]:
+        if not top_k:
+            return rank_tokens(held, placement), float("nan"), float("nan")
         found = destinations(np.minimum(held, tokens), placement, max(1, round(tokens)), group.ranks_per_node)
         per_token = [float(each.sum(axis=-1).mean() / tokens) for each in found]
         return rank_tokens(held, placement), per_token[0], per_token[1]
 
     return [
-        _judged(policy, placement, seen, *copies(placement))
-        for policy, placement in _placed(seen, group, policies, seed, None)
+        _judged(name, placement, seen, *copies(placement))
+        for name, placement in _placed(seen, group, policies, seed, None, given)
     ]
 
 
 def _placed(
-    load: Floats, group: Group, policies: Sequence[Policy], seed: int, together: Together | None
-) -> list[tuple[Policy, Placement]]:
+    load: Floats,
+    group: Group,
+    policies: Sequence[Policy],
+    seed: int,
+    together: Together | None,
+    given: Placement | None,
+) -> list[tuple[str, Placement]]:
     wanted = [*ALWAYS, *(policy for policy in policies if policy not in ALWAYS)]
-    return [
+    made: list[tuple[str, Placement]] = [
         (
             policy,
             place(
@@ -246,19 +201,27 @@ def _placed(
         )
         for policy in wanted
     ]
+    if given is None:
+        return made
+    if (len(given.slot_expert), given.ranks, given.experts) != (len(load), group.ranks, load.shape[1]):
+        raise UserError(
+            f"--placement: {len(given.slot_expert)} layers of {given.experts} experts on {given.ranks} ranks: the "
+            f"trace has {len(load)} layers of {load.shape[1]}, and --ranks is {group.ranks}"
+        )
+    return [*made, ("file", given)]
 
 
 def _judged(
-    policy: Policy, placement: Placement, load: Floats, ranks: Floats, ranks_per_token: float, nodes_per_token: float
+    name: str, placement: Placement, load: Floats, ranks: Floats, ranks_per_token: float, nodes_per_token: float
 ) -> Judged:
-    relative = ranks / ranks.mean(axis=-1, keepdims=True)
+    relative = ranks / np.maximum(ranks.mean(axis=-1, keepdims=True), 1e-300)
     own = rank_tokens(load[None], placement)[0]
     busiest = relative.max(axis=-1)
     return Judged(
-        policy,
+        name,
         placement,
         relative.mean(axis=0),
-        float((own.max(axis=-1) / own.mean(axis=-1)).mean()),
+        float((own.max(axis=-1) / np.maximum(own.mean(axis=-1), 1e-300)).mean()),
         float(busiest.mean()),
         float(busiest.mean(axis=0).max()),
         ranks_per_token,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from workloads.placement import Placement
+from workloads.routing.counts import CountTrace, write_counts
 from workloads.routing.trace import Trace, write_trace
 
 Epsim = Callable[..., Any]
@@ -110,3 +111,32 @@ def test_an_unknown_trace_is_one_line(epsim: Epsim) -> None:
     outcome = epsim("place", "nowhere.npz", "--ranks", 16)
     assert outcome.code == 2
     assert "nowhere.npz" in outcome.err
+
+
+def test_a_given_placement_is_judged_too(epsim: Epsim, topics: Path, tmp_path: Path) -> None:
+    made = json.loads(epsim("place", topics, "--ranks", 16, "--policy", "balanced", "-o", "to", "--json").out)
+    for name, extra in (("ascend.json", []), ("eplb.npz", [])):
+        told = json.loads(epsim("place", topics, "--ranks", 16, "--placement", f"to/{name}", *extra, "--json").out)
+        rows = {row["placement"]: row for row in told["placements"]}
+        assert rows["file"]["busiest"] == made["placements"][-1]["busiest"]
+    refused = epsim("place", topics, "--ranks", 8, "--placement", "to/ascend.json")
+    assert refused.code == 2
+    assert "3 layers of 32 experts on 16 ranks" in refused.err
+
+
+def test_counts_are_judged_without_what_they_lack(epsim: Epsim, tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(1, 100, (10, 3, 16))
+    for top_k in (0, 4):
+        write_counts(CountTrace(counts, "counted", top_k=top_k), tmp_path / "counts.npz")
+        told = json.loads(epsim("place", "counts.npz", "--ranks", 8, "--every", 2, "--json").out)
+        nodes = [row["nodes_per_token"] for row in told["placements"]]
+        assert all((value is None) == (top_k == 0) for value in nodes)
+        assert [row["name"] for row in told["rebalanced"]][1:] == [
+            "balanced, once",
+            "balanced, every 2",
+            "balanced, knowing each batch",
+        ]
+    unordered = CountTrace(counts, "counted", in_order=False)
+    write_counts(unordered, tmp_path / "counts.npz")
+    assert "in no order of time" in epsim("place", "counts.npz", "--ranks", 8, "--every", 2).err
+    assert epsim("place", "counts.npz", "--ranks", 8).code == 0
