@@ -35,6 +35,7 @@ class Map:
     links: list[tuple[Any, Any, float]]
     points: int
     shape: str
+    rows: dict[str, float]
 
 
 def draw_maps(graph: "nx.DiGraph[Any]", network: Network, path: Path | str) -> Path:
@@ -54,10 +55,11 @@ def draw_maps(graph: "nx.DiGraph[Any]", network: Network, path: Path | str) -> P
     maps = [_map(graph, index) for index in routed or planes]
     rows = describe(network)
     with style():
-        figure = Figure(figsize=(PANEL * len(maps) + FACTS, PANEL + HEAD))
+        height = max(PANEL, 0.95 * len(rows) + 0.5) + HEAD
+        figure = Figure(figsize=(PANEL * len(maps) + FACTS, height))
         for index, drawn in enumerate(maps):
             width = PANEL / (PANEL * len(maps) + FACTS)
-            axes = figure.add_axes((index * width, 0.02, width, PANEL / (PANEL + HEAD) - 0.04))
+            axes = figure.add_axes((index * width, 1 - (HEAD + PANEL) / height, width, PANEL / height))
             _draw_map(
                 axes, drawn, f"{network.planes[drawn.plane].name}, {drawn.shape}", SERIES_COLOURS[drawn.plane % 2]
             )
@@ -78,7 +80,9 @@ def _map(graph: "nx.DiGraph[Any]", plane: int) -> Map:
     described = graph.graph["planes"][plane]
     at, shape = _places(points, described.get("grid"), graph, switches=bool(between))
     links = [(u, v, rate) for u, v, rate in chosen if u in at and v in at]
-    return Map(plane, at, links, len(points), shape)
+    in_rows = not described.get("grid") or (len(described["grid"][1]) < 2 and not between)
+    rows = {_tier(graph, v): y + 0.45 for v, (_, y) in at.items()} if in_rows else {}
+    return Map(plane, at, links, len(points), shape, rows)
 
 
 def _places(points: Sequence[Any], grid: Any, graph: "nx.DiGraph[Any]", switches: bool) -> tuple[dict[Any, Place], str]:
@@ -130,15 +134,19 @@ def _on_rings(points: Sequence[Any], per_group: int) -> dict[Any, Place]:
 
 
 def _in_rows(points: Sequence[Any], graph: "nx.DiGraph[Any]") -> dict[Any, Place]:
-    tiers = list(dict.fromkeys(str(graph.nodes[v].get("tier", "rank")) for v in points))
-    sizes = Counter(str(graph.nodes[v].get("tier", "rank")) for v in points)
+    tiers = list(dict.fromkeys(_tier(graph, v) for v in points))
+    sizes = Counter(_tier(graph, v) for v in points)
     seen: Counter[str] = Counter()
     found: dict[Any, Place] = {}
     for point in points:
-        tier = str(graph.nodes[point].get("tier", "rank"))
+        tier = _tier(graph, point)
         found[point] = ((seen[tier] + 0.5) / sizes[tier] * 10, 3.0 * tiers.index(tier))
         seen[tier] += 1
     return found
+
+
+def _tier(graph: "nx.DiGraph[Any]", vertex: Any) -> str:
+    return str(graph.nodes[vertex].get("tier", "rank"))
 
 
 def _draw_map(axes: Axes, drawn: Map, title: str, colour: str) -> None:
@@ -160,6 +168,8 @@ def _draw_map(axes: Axes, drawn: Map, title: str, colour: str) -> None:
     middle = (spots.min(axis=0) + spots.max(axis=0)) / 2
     axes.set_xlim(middle[0] - 0.6 * span, middle[0] + 0.6 * span)
     axes.set_ylim(middle[1] - 0.58 * span, middle[1] + 0.62 * span)
+    for tier, y in drawn.rows.items():
+        axes.text(middle[0] - 0.58 * span, y, tier, fontsize=8, color=MUTED, va="center")
     part = f"; {count(len(spots))} of {count(drawn.points)} drawn" if len(spots) < drawn.points else ""
     widest = f"{bytes_per_s(float(rates.max()))} per link" if rates.size else ""
     if rates.size and rates.min() < rates.max():

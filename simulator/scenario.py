@@ -41,6 +41,7 @@ class Cluster(Section):
         ge=1,
         description="chips as sold (packages); default: the nominal size (training), or one EP group (prefill, decode)",
     )
+    island: str | None = Field(default=None, description="which island of a machine file that has several")
     plane: str | None = Field(
         default=None,
         description="network that alone joins nodes: 'scale-out', or a side plane of the cluster; default: all",

@@ -9,12 +9,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from topologies.catalogue.machine_file import Archipelago
 from topologies.errors import TopologyError
 from topologies.faults import Damage, Fault, damage, lost_nodes, read_faults
 from topologies.faults.text import PLACE
 from topologies.generators import build_graph
 from topologies.graph_file import read_graph
-from topologies.network import Network
+from topologies.islands import Shore, join
+from topologies.network import CROSS_RAIL, Network
 from topologies.reduction import reduce_graph
 from topologies.specs import Accelerator, ClusterSpec, Fabric, GraphFile
 from topologies.subgraph import drop_loose, without_ranks
@@ -67,6 +69,26 @@ def damaged_graph(
         return Damage(build_graph(spec, chip, fabrics, chips), ())
     found = read_faults(faults)
     return damage(build_graph(spec, chip, fabrics, _chips_to_build(spec, chips, found)), found)
+
+
+def joined_graph(found: Archipelago, faults: Sequence[str] = ()) -> Damage:
+    """Return the graph of all islands of a machine, with the faults of its links, NICs, switches and nodes.
+
+    Raises
+    ------
+    TopologyError
+        If islands can't be built or joined, or faults leave no way.
+    """
+    shores = []
+    for name, (spec, chip, fabrics) in found.islands.items():
+        graph = build_graph(spec, chip, fabrics, spec.chips)
+        if reduce_graph(graph).tiers[-1].name == CROSS_RAIL:
+            raise TopologyError(f"islands.{name}: its rails never meet; take a cluster whose network joins all ranks")
+        shared = found.between.chips_per_nic
+        rate = found.fabric.port_bytes_per_s / (chip.ranks_per_chip if shared == 1 else 1)
+        shores.append(Shore(name, graph, 1 if shared == 1 else shared * chip.ranks_per_chip, rate))
+    graph = join(found.name, shores, found.fabric, found.between)
+    return damage(graph, read_faults(faults)) if faults else Damage(graph, ())
 
 
 def _damaged_file(

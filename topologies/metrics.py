@@ -82,13 +82,14 @@ def describe(source: "Network | nx.DiGraph[Any]") -> list[TierRow]:
 def _row(network: Network, tier: Tier) -> TierRow:
     plane = network.planes[tier.plane]
     sizes = np.bincount(tier.domain)
+    loose = (sizes == 1) & ~np.isfinite(tier.uplink_bytes_per_s)  # ranks that the plane does not reach
     entering = np.bincount(tier.domain, plane.port_bytes_per_s)
     top = not np.isfinite(tier.uplink_bytes_per_s).any()
     port = float(plane.port_bytes_per_s.max())
     return TierRow(
         tier=tier.name,
         plane=plane.name,
-        domains=sizes.size,
+        domains=sizes.size - int(loose.sum()) * (int(sizes.max()) > 1),
         ranks_per_domain=int(sizes.max()),
         port_bytes_per_s=port,
         pair_bytes_per_s=min(port, tier.pair_bytes_per_s),

@@ -99,7 +99,10 @@ def _reduce_mesh(vertices: Vertices, edges: Edges, plane: int) -> tuple[Floats, 
 
 
 def _reduce_forest(vertices: Vertices, edges: Edges, level: Ints, plane: int) -> tuple[Floats, list[Tier]] | None:
-    """Return port and tiers of a forest in which all ranks have the same tiers above them, or None."""
+    """Return port and tiers of a forest in which all ranks have the same tiers above them, or None.
+
+    Ranks without a link in the plane are domains of their own.
+    """
     up = edges.take(level[edges.target] == level[edges.source] + 1)
     down = edges.take(level[edges.target] == level[edges.source] - 1)
     parents = np.bincount(up.source, minlength=level.size)
@@ -114,6 +117,7 @@ def _reduce_forest(vertices: Vertices, edges: Edges, level: Ints, plane: int) ->
     if (rate != back).any():
         return None
     at = np.arange(vertices.ranks)
+    inside = parents[: at.size] > 0
     port, to_top, from_top = np.full(at.size, np.inf), np.zeros(at.size), np.zeros(at.size)
     tiers: list[Tier] = []
     height = 0
@@ -122,11 +126,11 @@ def _reduce_forest(vertices: Vertices, edges: Edges, level: Ints, plane: int) ->
             port = np.minimum(port, rate[at])
         height += 1
         to_top, from_top, at = to_top + climb[at], from_top + descend[at], parent[at]
-        names = {vertices.tier[i] for i in np.unique(at)}
+        names = {vertices.tier[i] for i in np.unique(at[inside])}
         if len(names) > 1:
             return None
         shared = np.unique(at).size < at.size
-        if shared or not vertices.is_nic[at[0]]:
+        if shared or not vertices.is_nic[at[inside][0]]:
             domain, _ = _number(at)
             uplink = rate[np.unique(at)]
             latency = float(to_top.max() + from_top.max())

@@ -11,6 +11,9 @@ from simulator.cli.options import draw, print_json
 from simulator.cli.topology_load import load
 
 if TYPE_CHECKING:
+    import networkx as nx
+
+    from topologies.catalogue.machine_file import Archipelago
     from topologies.network import Network
 
 
@@ -35,6 +38,7 @@ Examples:
 )
 @click.argument("cluster")
 @click.option("--chips", type=click.IntRange(min=1), help="Chips in use; default: the cluster's nominal size.")
+@click.option("--island", metavar="NAME", help="One island of a machine file that has several; default: all.")
 @click.option("--plane", metavar="NAME", help="Network that alone joins nodes: scale-out, or a side plane.")
 @click.option("--fault", "faults", multiple=True, metavar="TEXT", help="Failed or degraded part; repeatable.")
 @click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture to write; default out/NAME.png.")
@@ -45,6 +49,7 @@ Examples:
 def show(
     cluster: str,
     chips: int | None,
+    island: str | None,
     plane: str | None,
     faults: tuple[str, ...],
     picture: str | None,
@@ -58,17 +63,22 @@ def show(
     from reports.topology import draw_topology
     from simulator.output import write_file
     from topologies.build import damaged_graph, working_chips
-    from topologies.catalogue.machine_file import machine_parts
+    from topologies.catalogue.machine_file import archipelago, machine_parts
     from topologies.graph_formats import write_graph
     from topologies.metrics import bisection_bytes_per_s, count_parts, describe, diameter_hops, grids
     from topologies.reduction import reduce_graph
 
-    spec, chip, fabrics = machine_parts(cluster, plane)
-    graph, notes = damaged_graph(spec, chip, fabrics, chips or working_chips(spec, faults), faults)
+    islands = archipelago(cluster) if island is None else None
+    if islands:
+        name, stem, graph, notes = _joined(islands, chips, plane, faults, graph_path)
+    else:
+        spec, chip, fabrics = machine_parts(cluster, plane, island)
+        name, stem = spec.name, spec.id
+        graph, notes = damaged_graph(spec, chip, fabrics, chips or working_chips(spec, faults), faults)
+        if graph_path:
+            write_file(Path(graph_path), write_graph(graph, chip.id, Path(graph_path).suffix.lower()))
     network = reduce_graph(graph)
-    if graph_path:
-        write_file(Path(graph_path), write_graph(graph, chip.id, Path(graph_path).suffix.lower()))
-    path = draw(draw_topology, graph, path=Path(picture) if picture else Path("out") / f"{spec.id}.png")
+    path = draw(draw_topology, graph, path=Path(picture) if picture else Path("out") / f"{stem}.png")
     parts = count_parts(graph)
     figures = {
         "ranks": parts.ranks,
@@ -79,9 +89,23 @@ def show(
     }
     if as_json:
         tiers = [asdict(tier) for tier in describe(network)]
-        print_json({"cluster": spec.id, **figures, "tiers": tiers, "faults": list(notes), "picture": str(path)})
+        print_json({"cluster": stem, **figures, "tiers": tiers, "faults": list(notes), "picture": str(path)})
     else:
-        _print(spec.name, network, figures, notes, path)
+        _print(name, network, figures, notes, path)
+
+
+def _joined(
+    islands: "Archipelago", chips: int | None, plane: str | None, faults: Sequence[str], graph_path: str | None
+) -> "tuple[str, str, nx.DiGraph[Any], tuple[str, ...]]":
+    """Return name, file name, graph and notes of all islands together."""
+    from simulator.errors import UserError
+    from topologies.build import joined_graph
+
+    options = {"--chips": chips, "--plane": plane, "--graph": graph_path}
+    if given := [option for option, value in options.items() if value is not None]:
+        raise UserError(f"{given[0]}: for one island only; add --island {' or '.join(islands.islands)}")
+    graph, notes = joined_graph(islands, faults)
+    return islands.name, islands.id, graph, notes
 
 
 def _print(name: str, network: "Network", figures: Mapping[str, Any], notes: Sequence[str], picture: Path) -> None:

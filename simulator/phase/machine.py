@@ -45,7 +45,7 @@ def machine(scenario: Scenario) -> Machine:
     UserError, TopologyError
         If the cluster is unknown, or can't have that many chips, or a calibration file can't be used.
     """
-    parts = machine_parts(scenario.cluster.name, scenario.cluster.plane)
+    parts = machine_parts(scenario.cluster.name, scenario.cluster.plane, scenario.cluster.island)
     chips = _chips(scenario, parts.spec, parts.chip)
     return assemble(parts, chips, read_calibrations(scenario.calibration), scenario.cluster.faults)
 

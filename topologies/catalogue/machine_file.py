@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from topologies.catalogue import accelerator, cluster, fabric
 from topologies.errors import TopologyError
 from topologies.graph_file import digest, is_graph_table, read_graph
+from topologies.islands import Between, Island
 from topologies.specs import Accelerator, ClusterSpec, Fabric, GraphFile, Record, ScaleUp
 
 Part = TypeVar("Part", bound=Record)
@@ -32,20 +33,74 @@ class Parts(NamedTuple):
     fabrics: dict[str, Fabric]
 
 
-def machine_parts(name_or_path: str, plane: str | None = None) -> Parts:
-    """Return the parts of a catalogued cluster, or of one described in a TOML file.
+class Archipelago(NamedTuple):
+    """Islands of a machine file by name, and the network that joins them."""
+
+    id: str
+    name: str
+    islands: dict[str, Parts]
+    between: Between
+    fabric: Fabric
+
+
+def archipelago(path: str) -> Archipelago | None:
+    """Return the islands that a machine file describes, or None if it or the catalogue's entry is one cluster.
+
+    Raises
+    ------
+    TopologyError
+        If the file can't be used; one line per problem.
+    """
+    table = _read(Path(path)) if path.lower().endswith(".toml") else {}
+    return _islands(Path(path), table) if "islands" in table else None
+
+
+def _islands(path: Path, table: dict[str, Any]) -> Archipelago:
+    rows, name = table.pop("islands"), table.pop("name", path.stem)
+    between = _checked(Between, table.pop("between", {}), f"{path}: between.")
+    if table or not isinstance(rows, list) or len(rows) < 2:
+        said = f"{sorted(table)[0]}: unknown key" if table else "islands: give two or more [[islands]]"
+        raise TopologyError(f"{path}: {said}; beside islands there are name and between")
+    islands = [_checked(Island, row, f"{path}: islands[{index}].") for index, row in enumerate(rows)]
+    if len({island.name for island in islands}) < len(islands):
+        raise TopologyError(f"{path}: islands: a name appears twice; give each its own")
+    return Archipelago(
+        path.stem, str(name), {i.name: _island(path, str(name), i) for i in islands}, between, fabric(between.fabric)
+    )
+
+
+def _island(path: Path, whole: str, island: Island) -> Parts:
+    spec, chip, fabrics = _find(island.cluster)
+    reach = spec.max_chips or spec.chips
+    if island.chips > reach:
+        raise TopologyError(f"{path}: islands.{island.name}.chips: {island.chips}: {spec.name} reaches {reach}")
+    own = {"chips": island.chips, "max_chips": island.chips, "name": f"{whole}: {island.name} ({spec.name})"}
+    return Parts(spec.model_copy(update=own | {"id": f"{path.stem}-{island.name}"}), chip, fabrics)
+
+
+def machine_parts(name_or_path: str, plane: str | None = None, island: str | None = None) -> Parts:
+    """Return the parts of a catalogued cluster, or of one described in a file.
 
     Parameters
     ----------
     plane
         Network that alone joins nodes, whatever their scale-up domain reaches: ``scale-out`` or a side plane.
+    island
+        The island to take, of a machine file that has several: ranks of one run are of one kind.
 
     Raises
     ------
     TopologyError
         If the name is unknown, or the file can't be used; one line per problem.
     """
-    parts = _find(name_or_path)
+    found = archipelago(name_or_path)
+    if found is None and island is not None:
+        raise TopologyError(f"cluster.island: {island[:60]!r}: {name_or_path} has no islands; leave it out")
+    if found and island not in found.islands:
+        names = "', '".join(found.islands)
+        what = "missing" if island is None else f"{island[:60]!r}: no such island"
+        raise TopologyError(f"cluster.island: {what}; a run takes chips of one kind: set it to one of '{names}'")
+    parts = found.islands[str(island)] if found else _find(name_or_path)
     return parts if plane is None else _only_plane(parts, plane)
 
 
