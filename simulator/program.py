@@ -6,7 +6,7 @@ ended. Two evaluators share this record: the longest path (`simulator.analytic`)
 (`simulator.engine`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from simulator.result import PARTS
 
 Floats = NDArray[np.float64]
+Busy = tuple[tuple[Hashable, float], ...]
+ROUNDING = 1e-12
 PART_INDEX = {name: index for index, name in enumerate(PARTS)}
 
 
@@ -37,6 +39,9 @@ class Program:
         operation that ended last among those it waited for.
     labels
         ``[operations]`` what each is, for timelines.
+    busy_s
+        Per operation, the links that it shares with others and how long it keeps each busy when alone [s]; what runs
+        at the same time on one link is slowed down in the event simulation only.
     """
 
     duration_s: Floats
@@ -45,6 +50,7 @@ class Program:
     parts: Floats
     idle: NDArray[np.int32]
     labels: tuple[str, ...]
+    busy_s: tuple[Busy, ...]
 
 
 @dataclass(slots=True)
@@ -57,8 +63,18 @@ class ProgramBuilder:
     parts: list[Floats] = field(default_factory=list)
     idle: list[int] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    busy_s: list[Busy] = field(default_factory=list)
 
-    def add(self, stream: int, parts: Floats, waits_for: Sequence[int] = (), *, idle: str = "", label: str = "") -> int:
+    def add(
+        self,
+        stream: int,
+        parts: Floats,
+        waits_for: Sequence[int] = (),
+        *,
+        idle: str = "",
+        label: str = "",
+        busy_s: Busy = (),
+    ) -> int:
         """Append an operation that takes the sum of `parts` ``[len(PARTS)]`` [s]; return its index."""
         self.idle.append(PART_INDEX[idle] if idle else -1)
         self.duration_s.append(float(parts.sum()))
@@ -66,6 +82,7 @@ class ProgramBuilder:
         self.waits_for.append(tuple(waits_for))
         self.parts.append(parts)
         self.labels.append(label)
+        self.busy_s.append(busy_s)
         return len(self.duration_s) - 1
 
     def build(self) -> Program:
@@ -77,6 +94,7 @@ class ProgramBuilder:
             np.array(self.parts).reshape(-1, len(PARTS)),
             np.array(self.idle, dtype=np.int32),
             tuple(self.labels),
+            tuple(self.busy_s),
         )
 
 
@@ -118,6 +136,7 @@ def attribute(
 def _spent(program: Program, start_s: Floats, end_s: Floats, mine: NDArray[np.int64], begin_s: float) -> Floats:
     """Return what the operations of one stream, and the gaps between them, are spent on, ``[len(PARTS)]`` [s]."""
     total = program.parts[mine].sum(axis=0)
+    total[PART_INDEX["pipeline"]] += _slowed(program, start_s, end_s, mine)
     gaps = start_s[mine] - np.concatenate([[begin_s], end_s[mine][:-1]])
     labels = program.idle[mine]
     named = labels >= 0
@@ -128,6 +147,13 @@ def _spent(program: Program, start_s: Floats, end_s: Floats, mine: NDArray[np.in
             total += program.parts[latest] * (gap / program.duration_s[latest])
     spent: Floats = total
     return spent
+
+
+def _slowed(program: Program, start_s: Floats, end_s: Floats, mine: NDArray[np.int64]) -> float:
+    """Return how much longer operations ran than they would have alone [s]: by transfers between stages."""
+    more: Floats = (end_s - start_s)[mine] - program.duration_s[mine]
+    shares = np.array([bool(program.busy_s[op]) for op in mine])
+    return float(more[shares & (more > ROUNDING * end_s.max())].sum())
 
 
 def without(program: Program, name: str) -> Program:
@@ -148,4 +174,5 @@ def merged(programs: Sequence[Program], streams: int) -> ProgramBuilder:
         builder.parts += list(program.parts)
         builder.idle += program.idle.tolist()
         builder.labels += program.labels
+        builder.busy_s += [tuple(((index, link), time_s) for link, time_s in busy) for busy in program.busy_s]
     return builder

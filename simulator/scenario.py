@@ -221,6 +221,14 @@ class Transport(Section):
     )
 
 
+class Network(Section):
+    """How the network behaves."""
+
+    contention: bool = Field(
+        default=True, description="event simulation: operations that run at the same time share the ports that both use"
+    )
+
+
 class Economics(Section):
     """Assumptions behind cost and energy; set them to your own."""
 
@@ -249,6 +257,7 @@ class Scenario(Section):
     precision: Precision = Precision()
     routing: Routing = Routing()
     transport: Transport = Transport()
+    network: Network = Network()
     economics: Economics = Economics()
     calibration: tuple[str, ...] = Field(
         default=(),

@@ -6,14 +6,19 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
+from simulator.engine.shared_links import SharedLinks
 from simulator.program import Program
 
 Events = Generator[simpy.Event, object, None]
 
 
 def execute(program: Program) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Run a program and return the start and end of each operation ``[operations]`` [s]."""
+    """Run a program and return the start and end of each operation ``[operations]`` [s].
+
+    Operations that keep the same links busy at the same time slow each other down, see `simulator.engine.shared_links`.
+    """
     env = simpy.Environment()
+    links = SharedLinks(env)
     count = len(program.duration_s)
     start, end = np.zeros(count), np.zeros(count)
     done = [env.event() for _ in range(count)]
@@ -24,7 +29,8 @@ def execute(program: Program) -> tuple[NDArray[np.float64], NDArray[np.float64]]
                 if not done[other].processed:
                     yield done[other]
             start[op] = env.now
-            yield env.timeout(float(program.duration_s[op]))
+            duration_s, busy_s = float(program.duration_s[op]), program.busy_s[op]
+            yield links.run(op, duration_s, busy_s) if busy_s and duration_s > 0 else env.timeout(duration_s)
             end[op] = env.now
             done[op].succeed()
 

@@ -15,8 +15,8 @@ from topologies.network import Network
 Floats = NDArray[np.float64]
 Ranks = NDArray[np.int32]
 Events = Generator[simpy.Event, object, None]
-# Ends taken together, by how many flows there are at most: exact, within 0.1 %, within 1 %.
-RESOLUTIONS = ((2_000, 0.0), (50_000, 1e-3), (np.inf, 1e-2))
+# Part of the flows under way whose ends are taken together, by how many flows there are at most; 0 is exact.
+RESOLUTIONS = ((2_000, 0.0), (50_000, 0.01), (np.inf, 0.1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def simulate_flows(
     changes
         Times [s] at which the network becomes another one with the same ranks, flows under way included.
     resolution
-        See `Fabric`; None chooses by the number of flows: exact up to 2,000, 0.1 % up to 50,000, 1 % beyond.
+        See `Fabric`; None chooses by the number of flows: exact up to 2,000, 0.01 up to 50,000, 0.1 beyond.
 
     Raises
     ------

@@ -1,11 +1,12 @@
 """A pipeline schedule with times: the program of all ranks of one pipeline."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.program import Program, ProgramBuilder, part
+from simulator.program import Busy, Program, ProgramBuilder, part
 from simulator.schedules.chunk import Chunk
 from simulator.schedules.table import Schedule
 
@@ -27,7 +28,11 @@ def partners(schedule: Schedule, ranks: int, parts: int) -> NDArray[np.int64]:
 
 
 def pipeline_program(
-    schedule: Schedule, orders: Sequence[Sequence[Chunk]], times: dict[str, Floats], hop_s: float
+    schedule: Schedule,
+    orders: Sequence[Sequence[Chunk]],
+    times: dict[str, Floats],
+    hop_s: float,
+    wire: "Wire | None" = None,
 ) -> Program:
     """Return the program of a pipeline: compute streams 0..stages-1, then one stream per direction of each boundary.
 
@@ -41,16 +46,40 @@ def pipeline_program(
         the forward's part and micro-batch and, along n, its backward's part as `partners` numbers them.
     hop_s
         Time of one activation or gradient transfer between neighbouring parts on different ranks [s].
+    wire
+        How long chunks and transfers keep the ports busy that they share; None where they share none.
     """
-    return _PipelineWriter(schedule, orders, times, hop_s).write()
+    return _PipelineWriter(schedule, orders, times, hop_s, wire).write()
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Use of the ports that dispatch and combine share with transfers between stages.
+
+    Parameters
+    ----------
+    chunks_s
+        Per kind of chunk, shaped as its times but for the last axis: how long each port of a rank is busy [s].
+    hop_s
+        How long a transfer keeps the sender's and the receiver's port busy [s].
+    """
+
+    chunks_s: dict[str, Floats]
+    hop_s: float
 
 
 class _PipelineWriter:
     """Walks all ranks' orders at once, appending each chunk when what it needs has been appended."""
 
     def __init__(
-        self, schedule: Schedule, orders: Sequence[Sequence[Chunk]], times: dict[str, Floats], hop_s: float
+        self,
+        schedule: Schedule,
+        orders: Sequence[Sequence[Chunk]],
+        times: dict[str, Floats],
+        hop_s: float,
+        wire: Wire | None,
     ) -> None:
+        self.wire = wire
         self.schedule, self.orders, self.times, self.hop = schedule, orders, times, part("pipeline", hop_s)
         self.ranks = len(orders)
         self.parts, micro_batches = (int(size) for size in times["F"].shape[:2])
@@ -90,10 +119,20 @@ class _PipelineWriter:
         row = rows[chunk.micro_batch + chunk.direction * self.per_direction]
         waits = [op for need in needs if need for op in need]
         label = " + ".join(f"{self._name(*half)}" for half in halves)
-        op = self.builder.add(rank, row, waits, idle="bubble", label=label)
+        busy = self._busy(rank, chunk, stage)
+        op = self.builder.add(rank, row, waits, idle="bubble", label=label, busy_s=busy)
         for half in halves:
             self._send(rank, op, *half)
         return True
+
+    def _busy(self, rank: int, chunk: Chunk, stage: int) -> Busy:
+        if self.wire is None:
+            return ()
+        rows = self.wire.chunks_s[chunk.kind][stage]
+        if chunk.kind == "FB":
+            rows = rows[chunk.paired_turn if len(rows) > 1 else 0]
+        busy_s = float(rows[chunk.micro_batch + chunk.direction * self.per_direction])
+        return tuple(((rank, side), busy_s) for side in ("out", "in")) if busy_s > 0 else ()
 
     def _need(self, kind: str, direction: int, stage: int, micro_batch: int) -> tuple[int, ...] | None:
         """Return the operations this half waits for, or None while they have not been appended."""
@@ -121,7 +160,11 @@ class _PipelineWriter:
         backwards = direction == 1 or (self.schedule.folded and stage >= self.ranks)
         outward = int((kind == "F") != backwards)
         label = f"send {self._name(kind, direction, stage, micro_batch)}"
-        return self.builder.add(self.ranks * (1 + outward) + rank, self.hop, (op,), label=label)
+        busy: Busy = ()
+        if self.wire is not None:
+            other = (rank + (1 if outward else -1)) % self.ranks
+            busy = ((rank, "out"), self.wire.hop_s), ((other, "in"), self.wire.hop_s)
+        return self.builder.add(self.ranks * (1 + outward) + rank, self.hop, (op,), label=label, busy_s=busy)
 
     def _name(self, kind: str, direction: int, stage: int, micro_batch: int) -> str:
         of_part = f", part {stage}" if self.parts > self.ranks else ""

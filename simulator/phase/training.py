@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import Kind, collective, send_recv
+from simulator.cost.collectives import FREE, CommCost, Kind, collective, send_recv
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import (
@@ -22,6 +22,7 @@ from simulator.phase.pipeline import STREAMS_PER_STAGE, partners, pipeline_progr
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
 from simulator.phase.sharded import sharded_parts
+from simulator.phase.wire import wire_of, wire_use
 from simulator.program import PART_INDEX, Program, merged, part
 from simulator.result import PARTS
 from simulator.schedules.table import SCHEDULES, Schedule, rank_orders
@@ -58,6 +59,8 @@ class TrainingStep:
         One transfer between neighbouring stages [s].
     routed
         The drawn routing, None for a dense model.
+    wire, wire_hop_s
+        How long chunks (shaped as `times` but for a last axis of 1) and transfers keep a rank's ports busy [s].
     """
 
     setup: Setup
@@ -66,6 +69,8 @@ class TrainingStep:
     optimizer: Floats
     hop_s: float
     routed: Routed | None
+    wire: dict[str, Floats]
+    wire_hop_s: float
 
     @property
     def replicas(self) -> int:
@@ -85,7 +90,13 @@ class TrainingStep:
         scenario, placed = self.setup.scenario, self.setup.layout
         orders = rank_orders(scenario.plan.schedule, placed.pipeline, placed.micro_batches, placed.virtual_stages)
         pipelines = [
-            pipeline_program(self.schedule, orders, {kind: rows[i] for kind, rows in self.times.items()}, self.hop_s)
+            pipeline_program(
+                self.schedule,
+                orders,
+                {kind: rows[i] for kind, rows in self.times.items()},
+                self.hop_s,
+                wire_of({kind: rows[i] for kind, rows in self.wire.items()}, self.wire_hop_s),
+            )
             for i in range(self.replicas)
         ]
         builder = merged(pipelines, STREAMS_PER_STAGE * placed.pipeline)
@@ -139,15 +150,19 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
     shape = (replicas, placed.micro_batches) if draw_all and routed is not None else None
     times = {kind: _per_micro_batch(rows, replicas, placed.micro_batches, shape) for kind, rows in chunks.items()}
     optimizer = _optimizer(resolved) + rebalancing_parts(resolved, routed)
-    return TrainingStep(resolved, times, _gradients(resolved), optimizer, _hop(resolved, tokens), routed)
+    hop = _hop(resolved, tokens)
+    schedule = SCHEDULES[scenario.plan.schedule]
+    busy, busy_hop_s = wire_use(resolved, chunks, partners(schedule, placed.pipeline, len(chunks["F"])), hop, routed)
+    wire = {kind: _per_micro_batch(rows, replicas, placed.micro_batches, shape) for kind, rows in busy.items()}
+    return TrainingStep(resolved, times, _gradients(resolved), optimizer, hop.time_s, routed, wire, busy_hop_s)
 
 
 def _per_micro_batch(rows: Floats, replicas: int, micro_batches: int, drawn: tuple[int, int] | None) -> Floats:
-    """Turn ``[..., draws, len(PARTS)]`` into ``[replicas, ..., micro_batches, len(PARTS)]``."""
-    outer = rows.shape[:-2]
+    """Turn ``[..., draws, values]`` into ``[replicas, ..., micro_batches, values]``."""
+    outer, values = rows.shape[:-2], rows.shape[-1]
     if drawn is None:
-        return np.broadcast_to(rows.mean(axis=-2)[..., None, :], (replicas, *outer, micro_batches, len(PARTS)))
-    return np.moveaxis(rows.reshape(*outer, replicas, micro_batches, len(PARTS)), -3, 0)
+        return np.broadcast_to(rows.mean(axis=-2)[..., None, :], (replicas, *outer, micro_batches, values))
+    return np.moveaxis(rows.reshape(*outer, replicas, micro_batches, values), -3, 0)
 
 
 def _chunks(resolved: Setup, share: Share, routed: Routed | None) -> dict[str, Floats]:
@@ -212,14 +227,14 @@ def _ends(resolved: Setup, share: Share, times: LayerTimes) -> Floats:
     return rows
 
 
-def _hop(resolved: Setup, tokens: float) -> float:
+def _hop(resolved: Setup, tokens: float) -> CommCost:
     placed = resolved.layout
     if placed.pipeline == 1:
-        return 0.0
+        return FREE
     source, target = placed.stage_pairs()
     size = tokens * resolved.model.hidden * ACTIVATION_BYTES / placed.tensor
     machine, sizes = resolved.machine, np.full(source.shape, size)
-    return send_recv(machine.network, source, target, sizes, machine.calibrations.fabric).time_s
+    return send_recv(machine.network, source, target, sizes, machine.calibrations.fabric)
 
 
 def stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ SCHEDULES["interleaved"] = ["plan.schedule=interleaved", "plan.virtual_stages=2"
 
 def agree(small: Small, phase: str, *settings: str) -> Result:
     """Run both ways with balanced routing; return the estimate."""
-    balanced = ("routing.kind=balanced", "seed=7", *settings)
+    balanced = ("routing.kind=balanced", "network.contention=false", "seed=7", *settings)
     estimate = run(small(phase, *balanced), allow_oom=True)
     events = run(small(phase, *balanced, "fidelity=des"), allow_oom=True)
     assert events.fidelity == "des"
@@ -138,3 +138,25 @@ def test_decode_with_drafts(small: Small) -> None:
     drafted = agree(small, "decode", "model.mtp_layers=1", "workload.mtp_acceptance=0.8")
     assert drafted.tokens_per_step == pytest.approx(1.8 * plain.tokens_per_step)
     assert drafted.step_s > plain.step_s
+
+
+def test_transfers_beside_dispatch_and_combine_slow_both(small: Small) -> None:
+    """What the event simulation adds where stages send activations over the NICs of dispatch and combine."""
+    sizes = ("cluster.chips=32", "plan.pipeline=2", "plan.expert=16", "workload.sequence_tokens=4096")
+    settings = ("routing.kind=balanced", *sizes)
+    estimate, events = (run(small("training", *settings, f"fidelity={each}")) for each in ("analytic", "des"))
+    assert 1.0 < events.step_s / estimate.step_s < 1.1
+    assert events.breakdown_s["pipeline"] > estimate.breakdown_s["pipeline"]
+    for part in ("compute", "dispatch", "combine"):
+        assert events.breakdown_s[part] == pytest.approx(estimate.breakdown_s[part])
+    assert sum(events.breakdown_s.values()) == pytest.approx(events.step_s)
+
+
+@pytest.mark.parametrize("settings", [["plan.pipeline=1"], ["plan.expert=8"], [*DENSE, "plan.expert=1"]])
+def test_without_a_shared_port_contention_changes_nothing(small: Small, settings: list[str]) -> None:
+    """No stages, experts inside the node's own network, or none at all."""
+    both = [
+        run(small("training", "routing.kind=balanced", *settings, f"fidelity={each}")).step_s
+        for each in ("analytic", "des")
+    ]
+    assert both[0] == pytest.approx(both[1], rel=1e-9)
