@@ -282,7 +282,7 @@ def _sources(resolved: Setup) -> tuple[Source, ...]:
     calibration = resolved.machine.calibration.sources_of(_operator_constants(resolved))
     found += [Source(what=what, kind=kind, source=text) for what, kind, text in calibration]
     if resolved.model.experts:
-        found.append(routing_source(resolved.scenario.routing))
+        found.append(routing_source(resolved.routing))
     return tuple(found)
 
 
@@ -318,14 +318,14 @@ def _training_notes(step: TrainingStep) -> list[str]:
     if step.replicas == MAX_REPLICAS < placed.expert_groups:
         notes.append(f"{MAX_REPLICAS} of {placed.expert_groups} EP groups per stage are simulated one by one")
     experts = step.setup.model.experts
-    return notes + routing_notes(scenario.routing, experts, placed.expert, scenario.seed, step.routed)
+    return notes + routing_notes(step.setup.routing, experts, placed.expert, scenario.seed, step.routed)
 
 
 def _serving_notes(iteration: ServingIteration) -> list[str]:
-    scenario, experts = iteration.setup.scenario, iteration.setup.model.experts
+    scenario, experts, routing = iteration.setup.scenario, iteration.setup.model.experts, iteration.setup.routing
     phase = scenario.workload.phase
     queueing = "TTFT is one prefill iteration" if phase == "prefill" else "TPOT is one iteration over tokens gained"
     return [
         f"steady state, no queueing: {queueing}; every sequence has the mean length",
-        *routing_notes(scenario.routing, experts, iteration.setup.layout.expert, scenario.seed, iteration.routed),
+        *routing_notes(routing, experts, iteration.setup.layout.expert, scenario.seed, iteration.routed),
     ]

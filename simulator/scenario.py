@@ -132,11 +132,17 @@ class Precision(Section):
     combine: Literal["bf16", "fp16", "fp8", "int8", "fp4"] = Field(default="bf16", description="combine payload")
 
 
+FAMILY = "family"
+
+
 class Routing(Section):
     """Where tokens go: recorded statistics, a recorded trace, uniform random, or force-balanced."""
 
     kind: Literal["fitted", "trace", "uniform", "balanced"] = Field(default="fitted")
-    statistics: str = Field(default="deepseek-v2-lite-esft", description="shipped statistics, or a TOML file")
+    statistics: str = Field(
+        default=FAMILY,
+        description="shipped statistics, a TOML file, or 'family': the model's own family's, else DeepSeek-V2-Lite's",
+    )
     trace: str | None = Field(default=None, description="native trace file (Parquet or npz), with kind = 'trace'")
     mix: str = Field(
         default="mixed",

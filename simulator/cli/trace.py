@@ -9,6 +9,8 @@ COMMANDS = {
     "show": ("simulator.cli.trace_show:show", "Print a trace's shape, skew, predictability and drift, and draw it."),
     "import": ("simulator.cli.trace_import:import_", "Bring in routing that another tool recorded."),
     "export": ("simulator.cli.trace_export:export", "Write recorded routing for another tool."),
+    "fit": ("simulator.cli.trace_fit:fit", "Fit routing statistics to recorded routing."),
+    "sample": ("simulator.cli.trace_sample:sample", "Draw routing of any size from routing statistics."),
 }
 
 

@@ -1,7 +1,6 @@
 """Routing drawn from statistics: what is expected, what is served, and where the experts are."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +8,15 @@ from numpy.typing import NDArray
 
 from simulator.errors import UserError, did_you_mean
 from simulator.phase.group import Group, moved_experts, placed
+from simulator.phase.statistics import statistics_file
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
 from workloads.placement import Placement
 from workloads.routing.load import balanced_counts, sample_counts
-from workloads.routing.popularity import MIXED, Popularity, popularity
+from workloads.routing.popularity import Popularity, popularity
+from workloads.routing.preferences import MIXED
 from workloads.routing.reweighted import Balanced, bias_balanced, drifted, reweighted
-from workloads.routing.spec import BROAD, DEFAULT, RoutingStatistics, broad, load_statistics
+from workloads.routing.spec import BROAD, RoutingStatistics, broad, load_statistics
 
 Floats = NDArray[np.float64]
 INTERVAL_POINTS = 4  # times between two placements at which batches are drawn
@@ -108,21 +109,4 @@ def _popularity(
         strength=strength,
         n_group=experts.n_group,
         topk_group=experts.topk_group,
-    )
-
-
-def statistics_file(name: str) -> Path:
-    """Return the file of shipped statistics, or the path as given.
-
-    Raises
-    ------
-    UserError
-        If it is neither.
-    """
-    shipped = {path.stem: path for path in DEFAULT.parent.glob("*.toml")}
-    if name in shipped or Path(name).is_file():
-        return shipped.get(name) or Path(name)
-    raise UserError(
-        f"routing.statistics = '{name}': no such file or shipped statistics{did_you_mean(name, shipped)}; "
-        f"shipped: {', '.join(sorted(shipped))}"
     )

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import UserError
-from simulator.phase.drawn import drawn, statistics_file, trained_bias
+from simulator.phase.drawn import drawn, trained_bias
 from simulator.phase.group import Group, limited, redundant_experts
 from simulator.phase.recorded import recorded_trace, replayed
 from simulator.phase.recorded_counts import replayed_counts
+from simulator.phase.statistics import statistics_file
 from simulator.result import Source
 from simulator.scenario import Routing
 from workloads.models.specs import Experts

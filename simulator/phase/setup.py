@@ -8,9 +8,10 @@ from simulator.errors import USER_ERRORS, UserError
 from simulator.phase.group import routing_problems
 from simulator.phase.machine import Machine, machine
 from simulator.phase.routed import Routed, route
+from simulator.phase.statistics import of_family
 from simulator.phase.transport import compute_share, transport_mode, transport_paths
 from simulator.plan import Layout, layout
-from simulator.scenario import Plan, Scenario
+from simulator.scenario import Plan, Routing, Scenario
 from simulator.schedules.table import SCHEDULES
 from workloads.models import load_model, parameters
 from workloads.models.counts import Parameters
@@ -30,6 +31,11 @@ class Setup:
     precision: Precision
     mode: Mode
     paths: ExpertPaths | None
+
+    @property
+    def routing(self) -> Routing:
+        """The scenario's routing, with the statistics that it uses named."""
+        return of_family(self.scenario.routing, self.model.id)
 
     @property
     def core_share(self) -> float:
@@ -53,7 +59,7 @@ class Setup:
         group = self.layout.expert
         tokens = max(1, round(tokens_per_rank * group))
         return route(
-            self.scenario.routing,
+            self.routing,
             self.model.experts,
             self.model.moe_layers,
             group,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import UserError
-from simulator.phase.drawn import statistics_file
+from simulator.phase.statistics import statistics_file
 from simulator.study.placing import BATCHES, Group, Judged, judge_counts, judge_trace
 from simulator.study.rebalancing import Rebalanced, rebalanced
 from workloads.placement import Policy

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 
 from workloads.errors import WorkloadError
-from workloads.routing.fit import fit, main, moments
+from workloads.routing.counts import CountTrace, write_counts
+from workloads.routing.fit import fit
+from workloads.routing.fit_files import fit_files
+from workloads.routing.moments import moments
+from workloads.routing.preferences import preferences
+from workloads.routing.sample import sample_tokens
 from workloads.routing.spec import DEFAULT, RoutingStatistics, load_statistics, to_toml
-from workloads.routing.trace import Trace
+from workloads.routing.trace import Trace, write_trace
 
 TRACES = Path(os.environ.get("EPSIM_TRACES", Path(__file__).parents[3] / "shared" / "traces"))
 RECORDED = TRACES / "routing" / "deepseek-v2-lite-esft"
@@ -93,20 +98,56 @@ def test_defective_statistics_are_refused(tmp_path: Path, content: bytes, messag
     assert isinstance(load_statistics(), RoutingStatistics)
 
 
-def test_command_refuses_an_empty_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([str(tmp_path), "-o", str(tmp_path / "out.toml")])
-    assert caught.value.code == 2
-    assert "no <task>.npz files" in capsys.readouterr().err
+def sampled(link: float, persistence: float) -> Trace:
+    """Sample a small model's tokens with known ties."""
+    changes = {"link": (link,), "persistence": (persistence,), "task_sigma": {"a": 0.8}}
+    statistics = load_statistics().model_copy(update=changes)
+    rng = np.random.default_rng(7)
+    model = preferences(statistics, 6, 32, 4, rng)
+    lens = np.full(40, 100)
+    return Trace(sample_tokens(model, lens, rng), lens, 32, "drawn")
+
+
+def test_known_ties_are_found_again() -> None:
+    found = fit({"a": sampled(0.7, 0.25)})
+    assert np.mean(found.persistence) == pytest.approx(0.25, abs=0.03)
+    assert np.mean(found.link) == pytest.approx(0.7, abs=0.1)
+    loose = fit({"a": sampled(0.0, 0.0)})
+    assert max(loose.persistence) < 0.04
+    assert np.mean(loose.link) < 0.15
+
+
+def test_loads_alone_tell_popularity_alone(tmp_path: Path) -> None:
+    traces = drawn_traces(0.4, {"narrow": 0.5, "wide": 1.1}, 0.0, np.ones(8), np.random.default_rng(4))
+    paths = []
+    for task, trace in traces.items():
+        counts = np.stack([np.bincount(layer.ravel(), minlength=48) for layer in trace.experts.swapaxes(0, 1)])
+        paths.append(tmp_path / f"{task}.npz")
+        write_counts(CountTrace(100 * counts[None], "counted", top_k=5), paths[-1])
+    found = fit_files(paths, {})
+    assert found.task_sigma == pytest.approx({"narrow": 0.5, "wide": 1.1}, abs=0.15)
+    assert set(found.assumed) == {"sequence_sigma", "persistence", "link", "cold"}
+    assert found.link == load_statistics().link
+
+
+def test_files_of_different_models_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = []
+    for name, experts in (("a", 16), ("b", 8)):
+        ids = np.argsort(rng.random((60, 2, experts)), axis=-1)[..., :2]
+        paths.append(tmp_path / f"{name}.npz")
+        write_trace(Trace(ids, np.array([30, 30]), experts, "m"), paths[-1])
+    with pytest.raises(WorkloadError, match=r"b: each token's experts of m .*x 8 experts.* but a is"):
+        fit_files(paths, {})
 
 
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="recorded traces absent: set EPSIM_TRACES")
-def test_shipped_statistics_are_what_the_command_writes(tmp_path: Path) -> None:
-    main([str(RECORDED), "-o", str(tmp_path / "again.toml")])
-    again, shipped = load_statistics(tmp_path / "again.toml"), load_statistics()
+def test_shipped_statistics_are_what_the_command_writes() -> None:
+    shipped = load_statistics()
+    about = {"model": shipped.model, "routed_experts": 64, "source": shipped.source, "licence": shipped.licence}
+    again = fit_files([RECORDED / f"{task}.npz" for task in shipped.task_sigma], about)
     assert again.files == shipped.files
+    assert again.recorded == shipped.recorded
     assert again.task_sigma == pytest.approx(shipped.task_sigma, abs=2e-3)
-    assert again.depth_profile == pytest.approx(shipped.depth_profile, abs=2e-3)
-    assert (again.common_sigma, again.sequence_sigma) == pytest.approx(
-        (shipped.common_sigma, shipped.sequence_sigma), abs=2e-3
-    )
+    for name in ("depth_profile", "persistence", "link", "cold", "common_sigma", "sequence_sigma"):
+        assert getattr(again, name) == pytest.approx(getattr(shipped, name), abs=2e-3)

@@ -6,8 +6,10 @@ import pytest
 from workloads import placement
 from workloads.errors import WorkloadError
 from workloads.routing.destinations import destinations
+from workloads.routing.inclusion import inclusion
 from workloads.routing.load import balanced_counts, rank_tokens, sample_counts, slot_tokens
-from workloads.routing.popularity import depth_scale, inclusion, popularity
+from workloads.routing.popularity import popularity
+from workloads.routing.preferences import at_depth
 from workloads.routing.spec import RoutingStatistics, load_statistics
 
 
@@ -45,9 +47,9 @@ def test_all_experts_in_use_when_top_k_is_all() -> None:
 
 def test_depth_profile_is_taken_over_by_relative_depth(statistics: RoutingStatistics) -> None:
     profile = np.array(statistics.depth_profile)
-    assert depth_scale(statistics, 5) == pytest.approx(profile)
-    assert depth_scale(statistics, 61)[[0, 15, 30, 45, 60]] == pytest.approx(profile)
-    assert depth_scale(statistics, 1) == pytest.approx(profile[2:3])
+    assert at_depth(statistics.depth_profile, 5) == pytest.approx(profile)
+    assert at_depth(statistics.depth_profile, 61)[[0, 15, 30, 45, 60]] == pytest.approx(profile)
+    assert at_depth(statistics.depth_profile, 1) == pytest.approx(profile[2:3])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,8 @@ def test_tokens_are_conserved(statistics: RoutingStatistics, tokens: int, sequen
 
 def test_counts_have_the_expected_mean_and_the_binomial_noise_of_uniform_routing(statistics: RoutingStatistics) -> None:
     rng = np.random.default_rng(2)
-    model = popularity(statistics, 2, 64, 6, rng, strength=0)
+    alone = statistics.model_copy(update={"persistence": (0.0,)})
+    model = popularity(alone, 2, 64, 6, rng, strength=0)
     counts = sample_counts(model, 1000, 10, 4000, rng)
     assert counts.mean(axis=0) == pytest.approx(np.full((2, 64), 93.75), rel=0.02)
     # 1000 x p x (1 - p), less what the fixed sum takes away (1 / 64)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from workloads import placement
 from workloads.routing.destinations import destinations
-from workloads.routing.popularity import inclusion
+from workloads.routing.inclusion import inclusion
 
 TOKENS = 20_000
 SHAPES = [(64, 6, 1, 1), (256, 8, 1, 1), (256, 8, 8, 4), (160, 6, 8, 3)]

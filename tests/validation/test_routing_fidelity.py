@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from workloads import placement
-from workloads.routing.fit import fit, read_directory
+from workloads.routing.fit import fit
 from workloads.routing.load import rank_tokens, sample_counts
 from workloads.routing.popularity import popularity
 from workloads.routing.replay import resample, trace_counts
 from workloads.routing.spec import RoutingStatistics, load_statistics
-from workloads.routing.trace import Trace
+from workloads.routing.trace import Trace, read_trace
 
 SHARED = Path(__file__).parents[3] / "shared"
 RECORDED = Path(os.environ.get("EPSIM_TRACES", SHARED / "traces")) / "routing" / "deepseek-v2-lite-esft"
@@ -84,7 +84,8 @@ def comparison(traces: Mapping[str, Trace]) -> NDArray[np.float64]:
 
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="recorded traces absent: set EPSIM_TRACES")
 def test_sampled_routing_is_as_skewed_as_recorded() -> None:
-    traces, _ = read_directory(RECORDED, {"model": "DeepSeek-V2-Lite", "routed_experts": 64})
+    about = {"model": "DeepSeek-V2-Lite", "routed_experts": 64}
+    traces = {task: read_trace(RECORDED / f"{task}.npz", about) for task in load_statistics().task_sigma}
     table = comparison(traces)
     print(f"\n{'tokens':>6} {'task':12}" + "".join(f"{name + ' real':>15} sampled  error" for name in MEASURES))
     for tokens, by_task in zip(SIZES, table, strict=True):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
 from workloads.placement import Placement
-from workloads.routing.popularity import ring_chance
+from workloads.routing.inclusion import ring_chance
 
 Floats = NDArray[np.float64]
 _CERTAIN = 1 - 1e-12

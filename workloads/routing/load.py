@@ -16,7 +16,8 @@ def sample_counts(model: Popularity, tokens: int, sequences: int, batches: int, 
 
     What sequences have in common is the same in every batch. What sets them apart averages over the sequences of a
     batch (a gamma variable with the right mean and variance: positive, and skewed when sequences are few), and the
-    choice of tokens adds binomial noise.
+    choice of tokens adds binomial noise: of fewer tokens than there are where neighbours repeat each other, so that
+    counts vary as if `workloads.routing.sample` had drawn them token by token.
 
     Parameters
     ----------
@@ -54,8 +55,18 @@ def sample_counts(model: Popularity, tokens: int, sequences: int, batches: int, 
         mean = np.maximum(mean, 1e-100)  # a chance may be too small for a float
         variance = np.maximum(variance, 1e-30 * mean**2)
         rate = rng.standard_gamma(mean**2 / variance) * (variance / mean)
-    drawn = rng.binomial(tokens, np.minimum(rate, 1)).astype(np.float64)
+    alone = np.maximum(1, np.rint(tokens / _repetition(model.persistence, tokens / sequences)))[:, None]
+    drawn = rng.binomial(alone.astype(np.int64), np.minimum(rate, 1)) * (tokens / alone)
     return _exact(_scaled(drawn, mean, tokens, tokens * model.top_k), tokens * model.top_k, rng)
+
+
+def _repetition(persistence: Floats, run: float) -> Floats:
+    """Return ``[layers]`` by how much the variance of counts grows when tokens come in runs that repeat themselves.
+
+    Tokens n apart are alike with the chance persistence^n; a run is what a sequence has in the batch.
+    """
+    q = np.minimum(persistence, 0.999)
+    return np.asarray(1 + 2 * q / (1 - q) - 2 * q * (1 - q**run) / (run * (1 - q) ** 2))
 
 
 def _scaled(drawn: Floats, mean: Floats, cap: int, total: int) -> Floats:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.popularity import Popularity, ring_chance
+from workloads.routing.inclusion import ring_chance
+from workloads.routing.popularity import Popularity
 
 Floats = NDArray[np.float64]
 _SURE = 1 - 1e-12

@@ -17,7 +17,7 @@ class RoutingStatistics(Record):
     """How the router's preferences vary, on the scale of log weights (see `workloads.routing.popularity`).
 
     A sequence of a task weighs an expert by ``exp(depth x (common + task + sequence))``, three independent normal
-    terms with the standard deviations below.
+    terms with the standard deviations below; what comes out below 0 is multiplied by `cold`.
     """
 
     model: str
@@ -32,6 +32,18 @@ class RoutingStatistics(Record):
     task_sigma: dict[str, float] = Field(min_length=1, description="preference of one task, by name")
     sequence_sigma: float = Field(ge=0, le=10, description="preference of one sequence within its task")
     depth_profile: tuple[float, ...] = Field(min_length=1, description="scale at even steps from first to last layer")
+    cold: float = Field(
+        default=1.0, ge=0.1, le=10, description="factor on log weights below 0: how cold cold experts are"
+    )
+    persistence: tuple[float, ...] = Field(
+        default=(0.0,), min_length=1, description="share of picks that repeat the previous token's, over depth"
+    )
+    link: tuple[float, ...] = Field(
+        default=(0.0,), min_length=1, description="share of picks that follow from the layer before, over depth"
+    )
+    models: tuple[str, ...] = Field(default=(), description="catalogue models that take these figures by default")
+    assumed: dict[str, str] = Field(default={}, description="figures that the recording can't tell, and what they are")
+    recorded: dict[str, dict[str, float]] = Field(default={}, description="measures of the recording, by task")
     files: dict[str, str] = Field(default={}, description="SHA-256 of each input file")
 
     @field_validator("task_sigma", "depth_profile")
@@ -40,6 +52,13 @@ class RoutingStatistics(Record):
         numbers = value.values() if isinstance(value, dict) else value
         if any(not 0 <= number <= 10 for number in numbers):
             raise ValueError("each must lie between 0 and 10")
+        return value
+
+    @field_validator("persistence", "link")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 <= number <= 1 for number in value):
+            raise ValueError("each must lie between 0 and 1")
         return value
 
 
@@ -80,13 +99,20 @@ def load_statistics(path: Path = DEFAULT) -> RoutingStatistics:
 
 def to_toml(statistics: RoutingStatistics) -> str:
     """Return the statistics as TOML, each value with a comment that says what it means."""
-    lines = ["# Fitted by `python -m workloads.routing.fit`; do not edit by hand."]
+    lines = ["# Fitted by `epsim trace fit`; do not edit by hand."]
     tables: list[str] = []
     for name, field in RoutingStatistics.model_fields.items():
         value = getattr(statistics, name)
         note = f"  # {field.description}" if field.description else ""
-        if isinstance(value, dict):
+        if name == "recorded":
+            for task, figures in value.items():
+                tables += [
+                    "",
+                    f"[recorded.{json.dumps(task)}]",
+                    *(f"{key} = {figure}" for key, figure in figures.items()),
+                ]
+        elif isinstance(value, dict):
             tables += ["", f"[{name}]{note}", *(f"{json.dumps(key)} = {json.dumps(value[key])}" for key in value)]
         else:
-            lines.append(f"{name} = {json.dumps(value)}{note}")
+            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}{note}")
     return "\n".join([*lines, *tables]) + "\n"
