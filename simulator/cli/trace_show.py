@@ -1,6 +1,8 @@
 """`epsim trace show`."""
 
 import math
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +35,16 @@ def show(file: str, picture: str | None, as_json: bool, csv_path: str | None) ->
     Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any. --csv writes a row
     per layer.
     """
+    from rich.console import Console
+
     from reports.heatmap import expert_heatmap
     from reports.routing import load_over_time
     from workloads.routing.counts import read_recorded
     from workloads.routing.summary import summarise
 
     trace = read_recorded(file)
-    summary = summarise(trace)
+    with Console(stderr=True).status("measuring the trace") if sys.stderr.isatty() and not as_json else nullcontext():
+        summary = summarise(trace)
     path = Path(picture) if picture else Path("out") / f"{slug(Path(file).stem)}.png"
     routes = int(summary.over_time[0, 0].sum())
     window = f"{routes // trace.top_k:,} tokens" if trace.top_k else f"{routes:,} routes"

@@ -1,5 +1,7 @@
 """Arrays in npz and npy files."""
 
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,17 +29,21 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Turn what reading a damaged file raises into one line."""
+    """Turn what reading a damaged file raises, or warns of, into one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header from Python 2 is read as well
+            yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise WorkloadError(f"not a trace, or damaged: {error}") from error
+        raise WorkloadError(f"not a trace, or damaged: {error!s:.120}") from error
+    except (tokenize.TokenError, SyntaxError) as error:
+        raise WorkloadError(f"header: damaged: {error!s:.120}") from error
     except WorkloadError:
         raise
     except OSError as error:
         raise WorkloadError(f"unreadable: {error.strerror or error}") from error
     except ValueError as error:
-        raise WorkloadError(f"unreadable: {error}") from error
+        raise WorkloadError(f"unreadable: {error!s:.200}") from error
 
 
 def npz_names(path: Path) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from workloads.routing.trace import Trace
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-_MOST_TOKENS = 65_536  # of guesses across layers, which are dear
+_LEAST_TOKENS, _MOST_TOKENS = 16_384, 65_536  # of guesses across layers, which are dear
+_MOST_CELLS = 1 << 28  # tokens x layers x experts that they may look at
 _CHUNK = 2_048  # tokens scored at once
 
 
@@ -64,15 +65,23 @@ def temporal_share(trace: Trace) -> Floats:
     NaN if no sequence has two tokens. By chance it is top_k / experts.
     """
     sequence = np.repeat(np.arange(trace.seq_lens.size), trace.seq_lens)
-    follows = np.flatnonzero(np.diff(sequence) == 0)
-    if not follows.size:
+    follows = np.diff(sequence) == 0
+    if not follows.any():
         return np.full(trace.moe_layers, np.nan)
     used = np.zeros(trace.moe_layers)
-    for layer in range(trace.moe_layers):
-        ids = trace.experts[:, layer]
-        for choice in range(trace.top_k):  # bounds memory
-            used[layer] += (ids[follows + 1] == ids[follows, choice, None]).sum()
-    return used / (follows.size * trace.top_k)
+    for start in range(0, trace.tokens - 1, _CHUNK):  # bounds memory
+        ids = trace.experts[start : start + _CHUNK + 1].astype(np.int64)
+        again = np.take_along_axis(_member(ids[:-1], trace.routed_experts), ids[1:], axis=2)
+        used += again[follows[start : start + _CHUNK]].sum(axis=(0, 2))
+    share: Floats = used / (follows.sum() * trace.top_k)
+    return share
+
+
+def _member(ids: Counts, experts: int) -> NDArray[np.bool_]:
+    """Return ``[..., experts]`` whether an expert is among ids ``[..., top_k]``."""
+    member = np.zeros((*ids.shape[:-1], experts), dtype=bool)
+    np.put_along_axis(member, ids, True, axis=-1)
+    return member
 
 
 def cross_layer_share(trace: Trace) -> tuple[Floats, Floats]:
@@ -103,13 +112,14 @@ def _guessed(here: Counts, after: Counts, learn: NDArray[np.bool_], experts: int
     pairs = (here[learn][:, :, None] * experts + after[learn][:, None, :]).ravel()
     pair = np.bincount(pairs, minlength=experts**2).reshape(experts, experts)
     popular = np.bincount(after[learn].ravel(), minlength=experts)
-    odds = np.log(pair + 0.5) - (1 - 1 / top_k) * np.log(popular + 0.5)
+    odds = (np.log(pair + 0.5) - (1 - 1 / top_k) * np.log(popular + 0.5)).astype(np.float32)
     right = 0
     judged, truth = here[~learn], after[~learn]
     for start in range(0, len(judged), _CHUNK):
-        score = odds[judged[start : start + _CHUNK]].sum(axis=1)
+        rows = judged[start : start + _CHUNK]
+        score = _member(rows, experts).astype(np.float32) @ odds
         guess = np.argpartition(-score, top_k - 1, axis=1)[:, :top_k]
-        right += int((guess[:, :, None] == truth[start : start + _CHUNK][:, None, :]).sum())
+        right += int(np.take_along_axis(_member(guess, experts), truth[start : start + _CHUNK], axis=1).sum())
     favourites = np.argpartition(-popular, top_k - 1)[:top_k]
     return right, int(np.isin(truth, favourites).sum())
 
