@@ -68,7 +68,12 @@ def calibrate(
     if csv_path:
         write_csv(rows, csv_path)
     points = [
-        {"id": f"{row['row']} {row['what']}", "area": row["what"].split()[0], "unit": "us", "evidence": "own"}
+        {
+            "id": f"{row['what']} ({row['row'].rpartition(':')[2].split()[0]})",
+            "area": row["what"].split()[0],
+            "unit": "us",
+            "evidence": "own",
+        }
         | {"predicted": row["predicted_us"], "measured": row["measured_us"]}
         for row in rows
     ]

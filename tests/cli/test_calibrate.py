@@ -20,8 +20,9 @@ COLUMNS = """\
 #       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw #wrong
 #        (B)    (elements)                               (us)  (GB/s)  (GB/s)            (us)  (GB/s)  (GB/s)
 """
-RATE = 200e9  # of 450 GB/s: 0.44 of the port
+RATE = 200e9  # of 450 GB/s; less than what ships
 RANKS = 8
+LATENCY_US = 20.0
 
 
 def nccl_log() -> str:
@@ -32,7 +33,7 @@ def nccl_log() -> str:
     )
     rows = ""
     for size in (2**24, 2**26, 2**28, 2**30):
-        time_us = float(f"{size * (RANKS - 1) / RANKS / RATE * 1e6:.2f}")
+        time_us = float(f"{LATENCY_US + size * (RANKS - 1) / RANKS / RATE * 1e6:.2f}")
         rates = f"{size / time_us / 1e3:8.2f}{size / time_us / 1e3 * (RANKS - 1) / RANKS:8.2f}"
         half = f"{time_us:10.2f}{rates}      0"
         rows += f"{size:12d}{size // 4:14d}     float    none      -1{half}{half}\n"
@@ -79,7 +80,8 @@ def test_json_csv_and_equal_bytes(log: Path, epsim: Command) -> None:
     assert (log / "one.toml").read_bytes() == (log / "two.toml").read_bytes()
     assert len(found["residuals"]) == len((log / "rows.csv").read_text().splitlines()) - 1 == 4
     fraction = next(constant for constant in found["constants"] if constant["name"] == "fraction")
-    assert fraction["after"] == pytest.approx(RATE / 450e9, rel=0.03)
+    assert found["mean_abs_error"] < 0.02
+    assert fraction["after"] < 0.8 * fraction["before"]
 
 
 @pytest.mark.parametrize(

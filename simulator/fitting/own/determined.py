@@ -56,7 +56,7 @@ class Constant:
 
 
 class _Found(NamedTuple):
-    """A fitted constant, its standard error, and the largest change of a row's log time per change by its size."""
+    """A fitted constant, its standard error, and a row's largest change of log time with it, here or before."""
 
     value: float
     error: float
@@ -91,17 +91,22 @@ def fit_determined(
     return tuple(_constant(what, name, free[name], kept, found) for name in free)
 
 
-def _least_known(left: Mapping[str, Free], found: Mapping[str, _Found]) -> tuple[str, str]:
+def _least_known(left: dict[str, Free], found: dict[str, _Found]) -> tuple[str, str]:
     """Return a constant that the rows can't tell, and why; no reason where all can be told.
 
-    Of constants that can only be told together, the last goes first: callers name them by weight.
+    Of constants that can only be told together, the one goes that rows contradict least as it was; the last among
+    equals, for callers name them by weight.
     """
     for name, one in found.items():
         if one.slope < SILENT:
             return name, "no row depends on it"
-    for name, one in reversed(list(found.items())):
-        if one.error > UNDETERMINED * max(abs(one.value), left[name].size):
-            return name, "the rows do not tell it from the others"
+    against = {
+        name: round(abs(one.value - left[name].before) / one.error, 1)
+        for name, one in reversed(found.items())
+        if one.error > UNDETERMINED * max(abs(one.value), left[name].size)
+    }
+    if against:
+        return min(against, key=lambda name: against[name]), "the rows do not tell it from the others"
     for name, one in found.items():
         if _bound(left[name], one.value) and 0 < abs(one.value - left[name].before) <= one.error:
             return name, "the rows push it to a bound, but no farther than its error"
@@ -131,16 +136,23 @@ def _solve(
     def residuals(scaled: Array) -> Array:
         return log_errors({**fixed, **dict(zip(left, (scaled * size).tolist(), strict=True))})
 
-    # The faster of several algorithms is a kink that can hide a better fit, so a second start is tried.
+    # What the rows leave open stays near the values before; where they speak, this weighs nothing.
     before = np.array([candidate.before for candidate in left.values()]) / size
+    weak = SCATTER / (PRIOR * np.maximum(before, 1.0))
+
+    def pulled(scaled: Array) -> Array:
+        return np.concatenate([residuals(scaled), (scaled - before) * weak])
+
+    # The faster of several algorithms is a kink that can hide a better fit, so a second start is tried.
     starts = [np.clip(before * factor, low, high) for factor in (1.0, 0.5)]
-    best = min((least_squares(residuals, start, bounds=(low, high)) for start in starts), key=lambda found: found.cost)
-    rows = len(best.fun)
-    variance = max(2.0 * float(best.cost) / max(rows - len(left), 1), SCATTER**2)
+    best = min((least_squares(pulled, start, bounds=(low, high)) for start in starts), key=lambda found: found.cost)
+    off = residuals(best.x)
+    variance = max(float(off @ off) / max(len(off) - len(left), 1), SCATTER**2)
     slopes = _slopes(residuals, best.x, low, high)
     known_before = np.diag((PRIOR * np.maximum(np.abs(best.x), 1.0)) ** -2.0)
     covariance = np.linalg.inv(slopes.T @ slopes / variance + known_before)
-    columns = (best.x * size, np.sqrt(np.diag(covariance)) * size, np.abs(slopes).max(axis=0))
+    steepest = np.abs(np.concatenate([slopes, _slopes(residuals, before, low, high)])).max(axis=0)
+    columns = (best.x * size, np.sqrt(np.diag(covariance)) * size, steepest)
     return {name: _Found(*map(float, one)) for name, *one in zip(left, *columns, strict=True)}
 
 

@@ -117,10 +117,9 @@ def _kernel(output: Output, at: int, values: Mapping[str, str], chip: Accelerato
     dtype = values["dtype"]
     peak = chip.peak_flop_per_s(cast(Dtype, dtype)) or 0.0
     rate = chip.memory.bandwidth_bytes_per_s
-    shape = " ".join(f"{name}={values[name]}" for name in _NEEDS[values["op"]])
     yield Kernel(
         id=output.place(at),
-        what=f"{values['op']} {dtype} {shape}",
+        what=f"{values['op']} {dtype} {_shape(values)}",
         kind=cast(OperatorClass, values["op"]),
         dtype=SAME.get(dtype, dtype),
         launches=operator.launches,
@@ -128,6 +127,16 @@ def _kernel(output: Output, at: int, values: Mapping[str, str], chip: Accelerato
         memory_s=float(np.sum(operator.weight_bytes + operator.activation_bytes)) * chip.ranks_per_chip / rate,
         measured_s=float(values["time_us"]) * 1e-6,
     )
+
+
+def _shape(values: Mapping[str, str]) -> str:
+    """Return what sets the kernel apart, short: `64x4096x7168` for a GEMM."""
+    if "gemm" in values["op"]:
+        groups = f"{values['groups']} of " if values["op"] == "grouped_gemm" else ""
+        return groups + "x".join(values[name] for name in ("m", "n", "k"))
+    if "attention" in values["op"]:
+        return f"{values['model']} {values['sequences']}x{values['context_tokens']}"
+    return f"{float(values['bytes']):.4g} bytes"
 
 
 def _problems(values: Mapping[str, str], chip: Accelerator) -> Iterator[str]:

@@ -57,9 +57,11 @@ def remarks(constants: Sequence[Constant], residuals: Sequence[Residual]) -> tup
     """Return warnings on constants that were kept or stand at a bound, and on a bad fit."""
     found = []
     for what in dict.fromkeys(constant.what for constant in constants):
-        kept = [f"{one.name} ({one.kept})" for one in constants if one.what == what and one.kept]
-        if kept:
-            found.append(f"{what}: as shipped, for the rows do not determine them: {', '.join(kept)}")
+        kept = [one for one in constants if one.what == what and one.kept]
+        found += [
+            f"{what}: as shipped, {why}: {', '.join(one.name for one in kept if one.kept == why)}"
+            for why in dict.fromkeys(one.kept for one in kept)
+        ]
     for constant in constants:
         if constant.bound == "upper":
             found.append(
