@@ -210,22 +210,23 @@ def _draw_leaves(axes: Axes, scene: Scene) -> None:
 def _draw_spines(axes: Axes, scene: Scene) -> None:
     y, spines, leaf_top = scene.y["spine"], scene.rows["spine"].domains, scene.y["leaf"] + BOX / 2
     own = scene.rank_x if scene.rails else [scene.centre]
-    foot = y - BOX / 2
+    pods, foot = "core" in scene.y, y - BOX / 2
     for x in own:
         _line(axes, (x, leaf_top), (x, foot), OUT)
-    if spines > 1:
+    if spines > 1 and not pods:
         pitch = scene.x[1] - scene.x[0]
         for x in own:
             _switch(axes, x, y, 0.82 * pitch, "spine", OUT)
             _line(axes, (scene.far_x, leaf_top), (x, foot), OUT, faint=True)
     else:
-        _switch(axes, (LEFT + scene.right) / 2, y, scene.right - LEFT, "spine", OUT)
+        copies = f" (1 of {count(spines)})" if pods else ""
+        _switch(axes, (LEFT + scene.right) / 2, y, scene.right - LEFT, f"spine{copies}", OUT, spines if pods else 1)
         _line(axes, (scene.far_x, leaf_top + 0.1), (scene.far_x, foot), OUT)
     _rate(axes, scene.centre, (leaf_top + foot) / 2, scene.uplink_bytes_per_s("leaf"), "per leaf", OUT)
 
 
 def _draw_core(axes: Axes, scene: Scene) -> None:
-    y, spine_top = scene.y["core"], scene.y["spine"] + BOX / 2
+    y, spine_top = scene.y["core"], scene.y["spine"] + BOX / 2 + STEP * (min(scene.rows["spine"].domains, COPIES) - 1)
     _switch(axes, (LEFT + scene.right) / 2, y, scene.right - LEFT, "core", OUT, scene.rows["core"].domains)
     for x in (scene.centre, scene.far_x):
         _line(axes, (x, spine_top), (x, y - BOX / 2), OUT)

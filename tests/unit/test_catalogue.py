@@ -29,6 +29,8 @@ DIMENSIONLESS = {
     "leaf_nodes",
     "oversubscription",
     "chips_per_nic",
+    "pod_nodes",
+    "pod_oversubscription",
     "rack_uplinks",
     "switch_nodes",
     "group_switches",
