@@ -175,6 +175,11 @@ class Routing(Section):
         description="experts on ranks: in order; at random; by load over all ranks; by load, groups of experts kept in "
         "nodes (DeepSeek's EPLB); experts that tokens use together in one node (needs kind = 'trace')",
     )
+    placement_file: str | None = Field(
+        default=None,
+        description="a placement made elsewhere, instead of a policy: Ascend deployment table or SGLang locations "
+        "(JSON), DeepSeek maps (npz), Omni-infer table (npy)",
+    )
     drift: float = Field(
         default=0.0,
         ge=0,

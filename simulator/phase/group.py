@@ -10,6 +10,7 @@ from simulator.errors import UserError
 from simulator.scenario import Routing
 from workloads.models.specs import Experts
 from workloads.placement import Placement, Together, aligned, fetched, place
+from workloads.placement_files.readers import read_placement
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +67,11 @@ def routing_problems(routing: Routing) -> Iterator[str]:
         yield (
             f"routing.balancing = '{routing.balancing}': {kind} has no weights that a bias could shift (a trace holds "
             "the chosen experts only); use 'fitted', with statistics fitted to the trace"
+        )
+    if routing.placement_file is not None and (routing.placement != "contiguous" or routing.redundant_experts):
+        yield (
+            f"routing.placement_file = {routing.placement_file}: says where all replicas are; remove "
+            "routing.placement and routing.redundant_experts"
         )
     if routing.rebalance_interval is not None and routing.placement in {"contiguous", "random"}:
         yield (
@@ -133,7 +139,14 @@ def placed(routing: Routing, group: Group, load: Floats, together: Together | No
         ``[layers, experts]`` what is known of the load.
     together
         Pairs of experts that tokens use, where it is known.
+
+    Raises
+    ------
+    UserError, WorkloadError
+        If the policy or the file does not suit the group.
     """
+    if routing.placement_file is not None:
+        return _from_file(routing.placement_file, group)
     return place(
         routing.placement,
         load,
@@ -144,6 +157,18 @@ def placed(routing: Routing, group: Group, load: Floats, together: Together | No
         groups=group.experts.n_group if group.experts.topk_group < group.experts.n_group else 1,
         together=together,
     )
+
+
+def _from_file(path: str, group: Group) -> Placement:
+    found = read_placement(path, group.ranks)
+    experts = group.experts.routed_experts
+    if (len(found.slot_expert), found.ranks, found.experts) != (group.moe_layers, group.ranks, experts):
+        raise UserError(
+            f"routing.placement_file = {path}: {len(found.slot_expert)} layers of {found.experts} experts on "
+            f"{found.ranks} ranks; the scenario has {group.moe_layers} MoE layers of {experts} on {group.ranks} ranks "
+            "with routed experts"
+        )
+    return found
 
 
 def moved_experts(routing: Routing, group: Group, old: Placement, load: Floats, together: Together | None) -> int:

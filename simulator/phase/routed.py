@@ -161,7 +161,8 @@ def routing_notes(routing: Routing, experts: Experts | None, ranks: int, seed: i
     redundant = redundant_experts(routing, experts, ranks)
     read = {"fitted": f", mix {routing.mix}, strength {routing.strength:g}", "trace": " (strength and mix don't apply)"}
     how = f"routing {routing.kind}{read.get(routing.kind, '')}"
-    notes = [f"{how}, placement {routing.placement}, {redundant} redundant experts per layer"]
+    where = f"placement {routing.placement}, {redundant} redundant experts per layer"
+    notes = [f"{how}, {f'placement of {routing.placement_file}' if routing.placement_file else where}"]
     if routing.kind == "trace" and routing.placement in {"balanced", "eplb", "affinity"}:
         held = (
             f"the trace before its last {routing.holdout:.0%}" if routing.holdout else "the very trace that is replayed"

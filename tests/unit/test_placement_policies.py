@@ -61,6 +61,17 @@ def test_packs_are_near_the_best_of_all() -> None:
         assert best - 1e-12 <= got <= best * 4 / 3
 
 
+@pytest.mark.parametrize(("nodes", "groups"), [(1, 1), (4, 8)])
+def test_no_rank_holds_an_expert_twice(nodes: int, groups: int) -> None:
+    load = np.random.default_rng(6).lognormal(sigma=1.5, size=(30, 64))
+    held = placement.eplb(load, 16, 16, nodes=nodes, groups=groups)
+    ordered = np.sort(held.slot_expert, axis=2)
+    # a node has four ranks: an expert with more replicas than that must be on one of them twice
+    most = held.replicas.max(axis=1) <= 16 // nodes
+    assert most.sum() > 10
+    assert not (ordered[most][..., 1:] == ordered[most][..., :-1]).any()
+
+
 def topical(tokens: int = 2000) -> np.ndarray:
     """Tokens of 4 topics; a topic has 4 of 16 experts, scattered over the ids, and uses 2 of them in each layer."""
     rng = np.random.default_rng(3)

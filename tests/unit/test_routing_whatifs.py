@@ -12,6 +12,8 @@ from simulator.run import run
 from simulator.scenario import Routing, Scenario
 from workloads.errors import WorkloadError
 from workloads.models.specs import Experts
+from workloads.placement import balanced
+from workloads.placement_files.writers import ascend_table
 from workloads.routing.load import capped
 from workloads.routing.trace import Trace, write_trace
 
@@ -175,3 +177,25 @@ def test_bias_is_told(small: Small) -> None:
 def test_what_balanced_routing_does_not_have_is_refused(small: Small, setting: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         run(small("decode", "routing.kind=balanced", setting))
+
+
+def test_a_placement_made_elsewhere_is_used(small: Small, tmp_path: Path) -> None:
+    load = np.random.default_rng(0).lognormal(size=(3, 64))
+    made = balanced(load, 16, 16)
+    path = tmp_path / "ours.json"
+    path.write_bytes(ascend_table(made))
+    found = routed(placement_file=str(path))
+    assert found.slot_tokens.shape == (4, 3, 16, 5)
+    held = [found.slot_tokens[:, :, rank] for rank in range(16)]
+    counts = routed().slot_tokens.reshape(4, 3, 64)  # in order, one slot each
+    for rank, tokens in enumerate(held):
+        share = np.take_along_axis(counts / made.replicas, made.slot_expert[None, :, rank].repeat(4, axis=0), axis=2)
+        assert tokens == pytest.approx(share)
+    result = run(small("decode", f"routing.placement_file={path}"))
+    assert any(f"placement of {path}" in note for note in result.assumptions)
+    with pytest.raises(UserError, match="64 experts on 16 ranks; the scenario has 3 MoE layers of 64 on 8 ranks"):
+        run(small("decode", f"routing.placement_file={path}", "plan.expert=8"))
+    with pytest.raises(UserError, match="says where all replicas are"):
+        run(small("decode", f"routing.placement_file={path}", "routing.redundant_experts=16"))
+    with pytest.raises(WorkloadError, match=r"nowhere\.json"):
+        run(small("decode", "routing.placement_file=nowhere.json"))

@@ -94,7 +94,7 @@ def within_nodes(load: Floats, order: Index, nodes: int, ranks: int, redundant: 
     own = order.reshape(layers * nodes, experts // nodes)
     weight = np.take_along_axis(load, order, axis=1).reshape(own.shape)
     item, each = replicate(weight, slots * ranks // nodes)
-    packed = pack(each, ranks // nodes).reshape(layers * nodes, -1)
+    packed = pack(each, ranks // nodes, item).reshape(layers * nodes, -1)
     expert = np.take_along_axis(own, np.take_along_axis(item, packed, axis=1), axis=1)
     return Placement(expert.reshape(layers, ranks, slots), experts)
 
@@ -122,13 +122,16 @@ def replicate(weight: Floats, slots: int) -> tuple[Index, Floats]:
     return item, np.take_along_axis(weight / held, item, axis=1)
 
 
-def pack(weight: Floats, packs: int) -> Index:
+def pack(weight: Floats, packs: int, expert: Index | None = None) -> Index:
     """Put items, heaviest first, into the lightest pack with room; each pack takes equally many.
 
     Parameters
     ----------
     weight
         ``[rows, items]``; items must be a multiple of packs.
+    expert
+        ``[rows, items]`` expert that an item is a replica of, numbered from 0; a pack that holds it already is passed
+        over while there is another with room. The published algorithm does not look: it may waste a slot.
 
     Returns
     -------
@@ -143,10 +146,19 @@ def pack(weight: Floats, packs: int) -> Index:
     total = np.zeros((rows, packs))
     filled = np.zeros((rows, packs), dtype=np.int64)
     packed = np.empty((rows, packs, room), dtype=np.int64)
+    held = np.zeros((rows, packs, items if expert is not None else 0))
+    # worse than any weight, better than no room
+    repeated = 1.0 + 2.0 * weight.sum(axis=1, keepdims=True)
     for column in range(items):
         item = order[:, column]
-        lightest = np.where(filled < room, total, np.inf).argmin(axis=1)
+        worth = np.where(filled < room, total, np.inf)
+        if expert is not None:
+            which = expert[row, item]
+            worth = worth + repeated * held[row, :, which]
+        lightest = worth.argmin(axis=1)
         packed[row, lightest, filled[row, lightest]] = item
         total[row, lightest] += weight[row, item]
         filled[row, lightest] += 1
+        if expert is not None:
+            held[row, lightest, which] = 1.0
     return packed

@@ -12,8 +12,21 @@ from workloads.placement import EMPTY, Placement
 def ascend_table(placement: Placement) -> bytes:
     """Return the deployment table of Ascend's serving stacks: JSON, layer by layer the experts of each device.
 
+    Raises
+    ------
+    WorkloadError
+        If a device holds an expert twice, which the stacks can't address.
+
     Source: the fields that vllm-project/vllm-ascend:vllm_ascend/ops/expert_load_balancer.py@8df40d4d reads.
     """
+    ordered = np.sort(placement.slot_expert, axis=2)
+    twice = np.argwhere((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != EMPTY))
+    if twice.size:
+        layer, rank, slot = twice[0]
+        raise WorkloadError(
+            f"placement: layer {layer}, rank {rank}: holds expert {ordered[layer, rank, slot]} twice, which Ascend's "
+            "table can't say; use fewer redundant slots, or more ranks"
+        )
     layers = [
         {
             "layer_id": layer,
