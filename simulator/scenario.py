@@ -99,8 +99,7 @@ class Plan(Section):
     schedule: Literal["1f1b", "interleaved", "1f1b-overlap", "gpipe", "zb-h1", "zb-h2", "dualpipe", "dualpipe-v"] = (
         Field(
             default="1f1b",
-            description="pipeline schedule (training); 1f1b-overlap and the dualpipes hide dispatch and combine behind "
-            "another micro-batch's compute",
+            description="pipeline schedule (training); 1f1b-overlap and the dualpipes hide dispatch and combine",
         )
     )
     virtual_stages: int = Field(
