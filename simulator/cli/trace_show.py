@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.options import draw, print_json, slug, table_output, write_csv
+from simulator.cli.trace_log import show_log
 
 _SKEW_TITLE = "Busiest expert and EP rank over mean, by tokens in a batch"
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 \b
 Examples:
   epsim trace show recorded.npz
+  epsim trace show serve.log
   epsim trace show recorded.parquet --draw out/routing.svg --csv out/layers.csv
 """
 )
@@ -32,9 +34,13 @@ Examples:
 def show(file: str, picture: str | None, as_json: bool, csv_path: str | None) -> None:
     """Print shape, skew, predictability and drift of the routing recorded in FILE, and draw its load.
 
+    FILE is a native trace, or a log of vLLM (.log, .txt), of which the balancedness of EPLB steps is printed.
     Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any. --csv writes a row
     per layer.
     """
+    if Path(file).suffix in (".log", ".txt"):
+        show_log(file, as_json, csv_path)
+        return
     from rich.console import Console
 
     from reports.heatmap import expert_heatmap

@@ -110,3 +110,18 @@ def test_kinds_of_the_help_are_those_of_the_library() -> None:
     assert ("native", *EXPORTS) == trace_export.KINDS
     assert all(kind in str(trace_import.import_.epilog) for kind in KINDS)
     assert all(kind in str(trace_export.export.epilog) for kind in EXPORTS)
+
+
+def test_show_of_a_serving_log(epsim: Epsim, tmp_path: Path) -> None:
+    path = tmp_path / "serve.log"
+    line = "INFO [eplb_state.py:390] EPLB step: avg_tokens={}, max_tokens={}, balancedness={}\n"
+    path.write_text(line.format("50.00", 80, "0.6250") + "other\n" + line.format("30.00", 60, "0.5000"))
+    said = epsim("trace", "show", str(path), "--csv", str(tmp_path / "steps.csv"))
+    assert said.code == 0, said.err
+    assert "1.80" in said.out
+    with (tmp_path / "steps.csv").open() as file:
+        assert [row["busiest_over_mean"] for row in csv.DictReader(file)] == ["1.6", "2.0"]
+    told = json.loads(epsim("trace", "show", str(path), "--json").out)
+    assert told["busiest_over_mean"]["steps"] == 2
+    path.write_text("nothing\n")
+    assert "serve.log: no line 'EPLB step" in epsim("trace", "show", str(path)).err

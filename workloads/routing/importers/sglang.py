@@ -3,6 +3,7 @@
 Source: sgl-project/sglang:python/sglang/srt/eplb/expert_distribution.py (what each mode writes).
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,10 +118,11 @@ def _per_token(dumps: Sequence[_Dump], options: Options) -> Imported:
                 notes.append(f"{dump.path.name}: no token; left out")
                 continue
             own, own_lens = link(pieces)
-            if own.tobytes() in seen:
+            content = hashlib.sha256(np.ascontiguousarray(own).data).digest()
+            if content in seen:
                 notes.append(f"{dump.path.name}: the same tokens as another rank's; left out")
                 continue
-            seen.add(own.tobytes())
+            seen.add(content)
             ids.append(own)
             lens.append(own_lens)
     if not ids:

@@ -80,7 +80,7 @@ def read_log(path: Path) -> list[LoggedStep]:
         step = LoggedStep(float(found[1]), int(found[2]), float(found[3]))
         if step.busiest_tokens and abs(step.mean_tokens / step.busiest_tokens - step.balancedness) > 1e-3:
             raise WorkloadError(f"line {number}: balancedness={step.balancedness}: not avg_tokens / max_tokens")
-        if step.busiest_tokens:
+        if step.busiest_tokens and step.mean_tokens:
             steps.append(step)
     if not steps:
         raise WorkloadError("no line 'EPLB step: avg_tokens=..., max_tokens=..., balancedness=...' with tokens in it")
