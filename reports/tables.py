@@ -11,6 +11,7 @@ from rich.text import Text
 from reports.comparison import comparison_table
 from reports.facts import facts_table, source_table
 from reports.frame_tables import sweep_table, validation_table
+from reports.operations import operations_table
 from reports.text import Bar, bullets, cell, console, pairs, render, table
 from simulator import units
 from simulator.result import PART_LABELS, MemoryUse, Result
@@ -20,6 +21,7 @@ __all__ = [
     "console",
     "facts_table",
     "memory_table",
+    "operations_table",
     "render",
     "result_table",
     "source_table",

@@ -24,42 +24,69 @@ Examples:
   epsim validate
   epsim validate training
   epsim validate decode --rows measured.csv --csv errors.csv
+  epsim validate collectives --rows measured.csv --summary
   epsim validate --defaults
 """
 )
 @click.argument("area", required=False)
 @click.option("--rows", "rows_path", type=click.Path(), metavar="FILE", help="Your own measurements (CSV).")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the picture; default out/validate.")
+@click.option("--summary", is_flag=True, help="Collectives: errors by fabric, library and operation only.")
 @click.option("--defaults", "show_defaults", is_flag=True, help="Explain what empty cells are taken to mean.")
 @table_output
 def validate(
-    area: str | None, rows_path: str | None, out: str | None, show_defaults: bool, as_json: bool, csv_path: str | None
+    area: str | None,
+    rows_path: str | None,
+    out: str | None,
+    summary: bool,
+    show_defaults: bool,
+    as_json: bool,
+    csv_path: str | None,
 ) -> None:
     """Replay measurements of AREA: predicted, measured, error, evidence, source.
 
     AREA is training, inference or collectives, or a part of them: prefill, decode, serving, dispatch. Without FILE the
     published measurements that ship with epsim are replayed.
     """
-    from reports.plots import validation_scatter
-    from reports.tables import console, validation_table
+    from reports.plots import operations_picture, validation_scatter
+    from reports.tables import console, operations_table
+    from simulator.errors import UserError
+    from simulator.validation.summary import summarise
 
     tables = _tables(area, rows_path)
     frame = _replayed(tables, as_json)
     rows = [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+    operations = summarise(row for row in rows if row["operation"])
+    if summary and not operations:
+        raise UserError("--summary: no row of a single operation was predicted; validate collectives or dispatch")
+    shown = operations if summary else rows
     if csv_path:
-        write_csv(rows, csv_path)
+        write_csv(shown, csv_path)
     target = folder(out, Path("out") / slug(f"validate-{area or ''}"))
-    picture = draw(validation_scatter, frame, path=target / "validation.png")
+    pictures = [] if summary else [draw(validation_scatter, frame, path=target / "validation.png")]
+    if operations:
+        pictures.append(draw(operations_picture, operations, path=target / "operations.png"))
     if as_json:
-        print_json(rows)
+        print_json(shown)
         return
+    terminal = console()
+    if not summary:
+        _print_rows(frame, rows, show_defaults)
+    if operations:
+        terminal.print(operations_table(operations))
+    if show_defaults:
+        terminal.print(_defaults_table([name for name, _ in tables]))
+    for picture in pictures:
+        terminal.print(f"drawn: {picture}", soft_wrap=True, highlight=False)
+
+
+def _print_rows(frame: "pd.DataFrame", rows: Sequence[Mapping[str, Any]], show_defaults: bool) -> None:
+    from reports.tables import console, validation_table
+
     terminal = console()
     terminal.print(validation_table(frame))
     for block in _remarks(rows, show_defaults):
         terminal.print(block)
-    if show_defaults:
-        terminal.print(_defaults_table([name for name, _ in tables]))
-    terminal.print(f"drawn: {picture}", soft_wrap=True, highlight=False)
 
 
 def _tables(area: str | None, rows_path: str | None) -> Tables:

@@ -41,6 +41,7 @@ class Cells:
         self.row = row
         self.area = area
         self.used: dict[str, str] = {}
+        self.fabric = ""  # what joins the row's ranks, once they are placed
         self._defaults: Mapping[str, Mapping[str, str]] = data("defaults")[area]
 
     def stated(self, column: str) -> str:

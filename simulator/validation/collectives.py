@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import fabric_calibration
 from simulator.cost.collectives import KINDS, Algorithm, Kind, collective, send_recv, transfer
+from simulator.cost.collectives.groups import outermost_plane
 from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, over_nics, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.phase.machine import Machine, assemble
@@ -169,9 +170,9 @@ def _check_links(cells: Cells, network: Network, members: Ranks) -> None:
     RowError
         With what joins them instead.
     """
-    pairs = network.meeting_tier(np.repeat(members, len(members)), np.tile(members, len(members)))
-    outermost = max(network.tiers[tier].plane for tier in np.unique(pairs) if tier >= 0)
+    outermost = outermost_plane(network, members[None, :])
     plane = network.planes[outermost]
+    cells.fabric = plane.fabric
     transport = cells.stated("transport")
     parts = set(transport.split("+")) - {""}
     named = parts & {"ib", "roce"}

@@ -18,6 +18,7 @@ from simulator.errors import USER_ERRORS
 from simulator.validation import collectives, inference, training
 from simulator.validation.causes import likely_cause
 from simulator.validation.cells import Cells, Row, RowError
+from simulator.validation.summary import left_out_errors, operation
 
 COLUMNS = (
     "id",
@@ -32,6 +33,10 @@ COLUMNS = (
     "source",
     "defaults",
     "cause",
+    "operation",
+    "fabric",
+    "library",
+    "left_out",
 )
 PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
     "training": training.predict,
@@ -72,9 +77,14 @@ def _replayed(row: Row, area: str) -> dict[str, Any]:
         "evidence": cells.stated("evidence"),
         "source": cells.stated("source") or cells.stated("url_or_repo"),
         "cause": "",
+        **dict.fromkeys(("operation", "fabric", "library"), ""),
+        "left_out": None,
     }
     found["status"] = _fill(cells, area, found)
     found["defaults"] = cells.defaults
+    if area == "collectives":
+        about = {"operation": operation(cells), "fabric": cells.fabric, "library": cells.stated("library")}
+        found |= {**about, "left_out": left_out_errors().get(found["id"])}
     return found
 
 

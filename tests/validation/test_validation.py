@@ -118,7 +118,7 @@ def test_shipped_rows_cover_both_vendors_and_all_phases() -> None:
         ("inference", {"batch_per_rank": ""}, "missing: batch_per_rank"),
         ("inference", {"ranks": "321"}, "dies"),
         ("inference", {"prompt_len": "", "context_len": ""}, "missing: prompt_len"),
-        ("collectives", {"op": "kv_transfer"}, "operation 'kv_transfer'"),
+        ("collectives", {"op": "prepare"}, "operation 'prepare'"),
         ("collectives", {"transport": "roce"}, "transport roce"),
         ("collectives", {"nic_gbps_per_rank": "100"}, "100 Gb/s per rank"),
         ("collectives", {"ranks": "1"}, "ranks = 1"),

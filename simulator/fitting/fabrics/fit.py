@@ -45,7 +45,7 @@ class Fit:
         return float(np.mean(np.abs(list(self.errors.values()))))
 
 
-def fit(series: Series, points: Sequence[Sample], known: Known) -> Fit:
+def fit(series: Series, points: Sequence[Sample], known: Known, start: Constants | None = None) -> Fit:
     """Return the constants of a series that bring predicted nearest to measured times.
 
     Parameters
@@ -57,6 +57,8 @@ def fit(series: Series, points: Sequence[Sample], known: Known) -> Fit:
         Measured operations; their order does not matter.
     known
         Constants of other fabrics that the operations or the series read, inner fabrics for example.
+    start
+        Constants to start from, of a fit to nearly the same points.
     """
     given = series.marks | {
         name: value if isinstance(value, float) else lent(known, value)[name] for name, value in series.fixed.items()
@@ -69,10 +71,13 @@ def fit(series: Series, points: Sequence[Sample], known: Known) -> Fit:
         calibration = lookup(known | {(series.fabric, series.part): constants(values)})
         return np.array([np.log(point.predict_s(calibration) / point.measured_s) for point in points])
 
-    start, low, high = (np.array([RANGE[name][column] for name in series.free]) for column in range(3))
+    usual, low, high = (np.array([RANGE[name][column] for name in series.free]) for column in range(3))
     # Squares first, then nearly absolute errors: points where a library chose badly for itself must not pull.
-    found = least_squares(log_error, start, bounds=(low, high), x_scale=start).x
-    found = least_squares(log_error, found, bounds=(low, high), x_scale=start, loss="soft_l1", f_scale=SMALL_ERROR).x
+    if start is None:
+        first = least_squares(log_error, usual, bounds=(low, high), x_scale=usual).x
+    else:
+        first = np.clip([start[name] / scale(name) for name in series.free], low, high)
+    found = least_squares(log_error, first, bounds=(low, high), x_scale=usual, loss="soft_l1", f_scale=SMALL_ERROR).x
     rounded = np.array([float(f"{value:.3g}") if value > 1e-9 else 0.0 for value in found])
     errors = np.expm1(log_error(rounded))
     return Fit(series, constants(rounded), {point.id: float(e) for point, e in zip(points, errors, strict=True)})
