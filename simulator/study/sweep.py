@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from simulator.run import run
 from simulator.scenario_file import load_scenario
 
 MAX_POINTS = 20_000
+VALUES = re.compile(r"\[[^\]]*\]|[^,\[]+")  # commas inside a list are part of the value
 Point = tuple[tuple[str, str], ...]
 
 
@@ -27,7 +29,7 @@ def parse_over(options: Sequence[str]) -> list[tuple[str, list[str]]]:
     problems, points = [], 1
     for option in options:
         key, equals, text = option.partition("=")
-        values = [value.strip() for value in text.split(",") if value.strip()]
+        values = [value.strip() for value in VALUES.findall(text) if value.strip()]
         if not equals or not key.strip() or not values:
             problems.append(f"--over {option}: not of the form key.path=v1,v2,...; for example cluster.chips=64,128")
         elif key.strip() in axes:

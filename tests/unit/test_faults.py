@@ -206,3 +206,10 @@ def test_a_run_says_which_faults_it_has() -> None:
     assert any("nic 17" in line for line in result.warnings)
     with pytest.raises((UserError, TopologyError), match="2040 or fewer"):
         run(load_scenario("dsv3-train-h800", ['cluster.faults=["node 5"]']))
+
+
+def test_a_rail_that_misses_a_node_is_still_used() -> None:
+    hurt = damaged("nic 17", chips=128, name="deepseek-h800-2048")
+    assert hurt.notes == ("rank 17 sends through nic 16, which rank 16 uses too",)
+    assert "leaf 1" in hurt.graph
+    assert damaged("spine 2", chips=512, name="deepseek-h800-2048").notes[0].startswith("rank 2 sends through")

@@ -106,3 +106,8 @@ def test_dots_are_filled_in(written: str, values: list[str]) -> None:
 def test_dots_that_lead_nowhere_are_refused(written: str) -> None:
     with pytest.raises(UserError, match=r"--over a\.b="):
         parse_over([f"a.b={written}"])
+
+
+def test_lists_are_values() -> None:
+    swept = parse_over(['cluster.faults=[],["nic 17", "node 3"],["leaf 1"]', "plan.expert=32,64"])
+    assert swept == [("cluster.faults", ["[]", '["nic 17", "node 3"]', '["leaf 1"]']), ("plan.expert", ["32", "64"])]

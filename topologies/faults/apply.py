@@ -25,8 +25,8 @@ class Damage(NamedTuple):
 def damage(graph: "nx.DiGraph[Any]", faults: Sequence[Fault]) -> Damage:
     """Return what faults leave of a graph, which is changed.
 
-    Ranks of a lost node leave, and the others are numbered anew. A rank whose NIC no longer reaches as many nodes
-    as others do sends through the NIC of a rank in its node, the one with fewest others on it: over the scale-up
+    Ranks of a lost node leave, and the others are numbered anew. A rank whose NIC no longer reaches what others
+    reach sends through the NIC of a rank in its node, the one with fewest others on it: over the scale-up
     links to that rank, which is a hop more, and not counted as load of those links.
 
     Parameters

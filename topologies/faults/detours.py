@@ -25,14 +25,18 @@ def outer_parts(graph: Graph, plane: int) -> list[set[Any]]:
 def reattach(graph: Graph, before: dict[int, list[set[Any]]]) -> list[str]:
     """Hang ranks without a working NIC on that of a neighbour, remove NICs that don't work, and say so.
 
-    A NIC works if it still reaches as many nodes as any NIC of its plane does.
+    A NIC works if it is in a piece of its network that reaches as many nodes as any piece of it does, and over half as
+    many as any piece of its plane does: a rail that misses a node is still a rail, a leaf without its spine is none.
     """
     notes = []
     for plane, parts in before.items():
-        left = [set(found) for part in parts for found in _connected(graph, part)]
-        nodes = [_nodes(graph, part) for part in left]
-        most = max(nodes, default=0)
-        working = {v for part, reached in zip(left, nodes, strict=True) for v in part if reached == most}
+        pieces = [[(set(found), _nodes(graph, found)) for found in _connected(graph, part)] for part in parts]
+        most = max((nodes for found in pieces for _, nodes in found), default=0)
+        working: set[Any] = set()
+        for found in pieces:
+            widest = max((nodes for _, nodes in found), default=0)
+            working.update(*(piece for piece, nodes in found if nodes == widest and 2 * nodes > most))
+        left = [piece for found in pieces for piece, _ in found]
         graph.remove_nodes_from([v for part in left for v in part if v not in working])
         entered = {
             u: v
