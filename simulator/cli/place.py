@@ -23,7 +23,7 @@ CHOICES = ("balanced", "eplb", "affinity")
 Examples:
   epsim place recorded.npz --ranks 32 --redundant 32
   epsim place recorded.npz --ranks 32 --policy affinity --ranks-per-node 8 -o out/placement
-  epsim place deepseek-v2-lite-esft --ranks 16 --policy eplb --groups 8 --every 1 --every 4
+  epsim place deepseek-v2-lite-esft --model deepseek-v3 --ranks 32 --redundant 32 --every 4
   epsim place recorded.npz --ranks 32 --redundant 32 --placement ours.json
 """
 )
@@ -51,6 +51,7 @@ Examples:
     "--tokens-per-rank", type=click.IntRange(min=1, max=1_000_000), default=256, show_default=True, help="In a batch."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the random placement and the batches.")
+@click.option("--model", metavar="NAME", help="Draw routing for this model (with statistics).")
 @click.option("--placement", type=click.Path(), metavar="FILE", help="Also judge this placement (JSON, npz or npy).")
 @click.option(
     "--every",
@@ -75,6 +76,7 @@ def place(
     in_time: bool,
     tokens_per_rank: int,
     seed: int,
+    model: str | None,
     placement: str | None,
     every: tuple[int, ...],
     out: str | None,
@@ -94,7 +96,7 @@ def place(
     from simulator.study.placing_source import Asked, judge
 
     group = Group(ranks, redundant, ranks_per_node, groups)
-    answer = judge(trace, group, Asked(policies, every, placement, holdout, in_time, tokens_per_rank, seed))
+    answer = judge(trace, group, Asked(policies, every, placement, model, holdout, in_time, tokens_per_rank, seed))
     rows = [_row(judged) for judged in answer.placements]
     if csv_path:
         write_csv(rows, csv_path)

@@ -11,6 +11,8 @@ from simulator.errors import UserError
 from simulator.phase.statistics import statistics_file
 from simulator.study.placing import BATCHES, Group, Judged, judge_counts, judge_trace
 from simulator.study.rebalancing import Rebalanced, rebalanced
+from workloads.models import load_model
+from workloads.models.specs import Experts
 from workloads.placement import Policy
 from workloads.placement_files.readers import read_placement
 from workloads.routing.counts import CountTrace, read_recorded
@@ -20,6 +22,7 @@ from workloads.routing.popularity import popularity
 from workloads.routing.spec import RoutingStatistics, load_statistics
 from workloads.routing.trace import Trace
 
+Counts = NDArray[np.int64]
 DRAWN_STEPS = 16
 
 
@@ -35,6 +38,8 @@ class Asked:
         Numbers of batches between placements, for the study of re-balancing.
     placement
         File of another placement to judge.
+    model
+        Model that routing is drawn for from statistics; None for the recorded one.
     holdout, in_time, tokens_per_rank, seed
         As in `simulator.study.placing.judge_trace`.
     """
@@ -42,6 +47,7 @@ class Asked:
     policies: tuple[Policy, ...]
     every: tuple[int, ...]
     placement: str | None
+    model: str | None
     holdout: float
     in_time: bool
     tokens_per_rank: int
@@ -72,16 +78,21 @@ def judge(name: str, group: Group, asked: Asked) -> Answer:
     """
     suited: tuple[Policy, ...] = ("balanced", "eplb") if group.groups > 1 else ("balanced",)
     if Path(name).is_file() and Path(name).suffix != ".toml":
+        if asked.model is not None:
+            raise UserError(
+                f"--model {asked.model}: a trace is of its own model; leave it out, or draw from statistics"
+            )
         recorded = read_recorded(name)
         if isinstance(recorded, Trace):
             suited += ("affinity",) if group.ranks % group.ranks_per_node == 0 else ()
             return _by_tokens(recorded, group, replace(asked, policies=asked.policies or suited))
         return _by_steps(recorded, group, replace(asked, policies=asked.policies or suited))
     statistics = load_statistics(statistics_file(name))
-    counts = _drawn_counts(statistics, group.ranks * asked.tokens_per_rank, asked.seed)
-    remark = f"drawn from statistics of {statistics.model}: {DRAWN_STEPS} batches of all its tasks"
-    asked = replace(asked, policies=asked.policies or suited)
-    return _by_counts(counts, statistics.top_k, group, asked, remark)
+    experts, layers = _model(asked.model, statistics)
+    counts = _drawn_counts(statistics, experts, layers, asked, group.ranks * asked.tokens_per_rank)
+    of = f", for {asked.model}" if asked.model else ""
+    remark = f"drawn from statistics of {statistics.model}{of}: {DRAWN_STEPS} batches of all its tasks"
+    return _by_counts(counts, experts.top_k, group, replace(asked, policies=asked.policies or suited), remark)
 
 
 def _by_tokens(trace: Trace, group: Group, asked: Asked) -> Answer:
@@ -137,9 +148,27 @@ def _again(load: NDArray[Any], group: Group, asked: Asked) -> list[Rebalanced]:
     return rebalanced(load, group, usable[0], asked.every)
 
 
-def _drawn_counts(statistics: RoutingStatistics, tokens: int, seed: int) -> NDArray[np.int64]:
-    """Return ``[steps, layers, experts]`` tokens per expert of the recorded model, all tasks in equal parts."""
-    shape = (statistics.layers, statistics.experts, statistics.top_k)
-    model = popularity(statistics, *shape, np.random.default_rng([seed, 2]))
+def _drawn_counts(statistics: RoutingStatistics, experts: Experts, layers: int, asked: Asked, tokens: int) -> Counts:
+    """Return ``[steps, layers, experts]`` tokens per expert, all tasks in equal parts."""
+    model = popularity(
+        statistics,
+        layers,
+        experts.routed_experts,
+        experts.top_k,
+        np.random.default_rng([asked.seed, 2]),
+        n_group=experts.n_group,
+        topk_group=experts.topk_group,
+    )
     sequences = max(1, round(tokens * statistics.sequences / statistics.tokens))
-    return sample_counts(model, tokens, sequences, DRAWN_STEPS, np.random.default_rng([seed, 3]))
+    return sample_counts(model, tokens, sequences, DRAWN_STEPS, np.random.default_rng([asked.seed, 3]))
+
+
+def _model(name: str | None, statistics: RoutingStatistics) -> tuple[Experts, int]:
+    """Return the experts and MoE layers of the model that is placed: the recorded one if none is named."""
+    if name is None:
+        recorded = Experts(routed_experts=statistics.experts, top_k=statistics.top_k, expert_ffn=1)
+        return recorded, statistics.layers
+    found = load_model(name)
+    if found.experts is None:
+        raise UserError(f"--model {name}: has no routed experts to place")
+    return found.experts, found.moe_layers

@@ -140,3 +140,14 @@ def test_counts_are_judged_without_what_they_lack(epsim: Epsim, tmp_path: Path) 
     write_counts(unordered, tmp_path / "counts.npz")
     assert "in no order of time" in epsim("place", "counts.npz", "--ranks", 8, "--every", 2).err
     assert epsim("place", "counts.npz", "--ranks", 8).code == 0
+
+
+def test_routing_is_drawn_for_another_model(epsim: Epsim, topics: Path) -> None:
+    drawn = ("place", "deepseek-v2-lite-esft", "--ranks", "32", "--redundant", "32", "--model")
+    told = json.loads(epsim(*drawn, "deepseek-v3", "--json").out)
+    busiest = {row["placement"]: row["busiest"] for row in told["placements"]}
+    # TensorRT-LLM tech blog 4: 2.56 on one kind of text, and 1.11 with 32 redundant slots; this is a mix of four
+    assert 1.3 < busiest["contiguous"] < 3.5
+    assert busiest["balanced"] < 1.2
+    assert "has no routed experts" in epsim(*drawn, "llama-13b").err
+    assert "a trace is of its own model" in epsim("place", topics, "--ranks", 8, "--model", "deepseek-v3").err
