@@ -76,8 +76,14 @@ def test_same_trace_same_bytes(tmp_path: Path, name: str) -> None:
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("name", ["t.csv", "missing/t.npz"])
+def test_folders_are_made(tmp_path: Path) -> None:
+    write_trace(small_trace(), tmp_path / "new" / "folder" / "t.npz")
+    assert read_trace(tmp_path / "new" / "folder" / "t.npz").tokens == 60
+
+
+@pytest.mark.parametrize("name", ["t.csv", "a_file/t.npz"])
 def test_unwritable_output_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a_file").touch()
     with pytest.raises(WorkloadError, match=r"must end in|can't be written") as caught:
         write_trace(small_trace(), tmp_path / name)
     assert len(caught.value.problems) == 1

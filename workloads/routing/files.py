@@ -49,6 +49,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         raise WorkloadError(f"{path}: must end in .npz or .parquet")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
         temporary.replace(path)
