@@ -81,6 +81,8 @@ def read_bytes(path: Path) -> bytes:
     TopologyError
         If it can't be read, or is too large to be a graph.
     """
+    if "\0" in str(path):
+        raise TopologyError(f"{str(path)[:60]!r}: not a path; correct it")
     try:
         if path.is_dir():
             raise TopologyError(f"{path}: a directory; give a graph file")

@@ -352,3 +352,20 @@ def test_a_trace_of_another_model_is_refused(
         epsim, tmp_path, "run", small_file("decode"), "--set", "model.layers=5", *TRACE, f"routing.trace={path}"
     )
     assert "3 MoE layers" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("net.json", b'{"nodes": [], "links": []}', "needs 'chip' and 'fabrics'"),
+        ("net.json", b"\x00\x01", "not valid JSON"),
+        ("net.graphml", b"<!DOCTYPE a><graphml/>", "declares a document type"),
+        ("net.graphml", b"<svg/>", "net.graphml"),
+        ("net.toml", b"nodes = []\nlinks = []", "needs 'chip' and 'fabrics'"),
+        ("net.toml", b"[[islands]]\nname = 'a'", "between.fabric"),
+    ],
+)
+def test_networks_that_are_none(tmp_path: Path, epsim: Command, name: str, data: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert said in refused(epsim, tmp_path, "topology", "show", path)

@@ -198,6 +198,12 @@ def test_foreign_files_are_refused(tmp_path: Path, data: bytes, name: str, said:
 def test_files_that_are_not_there_or_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TopologyError, match="can't be read"):
         machine_parts(str(tmp_path / "none.json"))
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(TopologyError, match="a directory"):
+        machine_parts(str(tmp_path / "folder.json"))
+    for name in ("a\0.json", "a\0.graphml", "a\0.toml"):
+        with pytest.raises(TopologyError, match="not a path"):
+            machine_parts(name)
     monkeypatch.setattr("topologies.graph_formats.MAX_FILE_BYTES", 10)
     with pytest.raises(TopologyError, match="is this a graph"):
         machine_parts(saved(tmp_path, table()))

@@ -189,6 +189,8 @@ def _from_machine(path: Path, table: dict[str, Any]) -> Parts:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if "\0" in str(path):
+        raise TopologyError(f"{str(path)[:60]!r}: not a path; correct it")
     try:
         if path.is_dir():
             raise TopologyError(f"{path}: a directory; give a machine file (TOML)")
