@@ -25,20 +25,23 @@ class Piece:
         ``[sequences]`` tokens of each sequence in this pass, in order.
     is_decode
         One token for each running request, so a request without one has ended.
+    is_prefill
+        Prompts only, of which the last may be cut: what goes on is what came last.
     """
 
     ids: Integers
     positions: Integers
     lens: Integers
     is_decode: bool
+    is_prefill: bool
 
 
 def link(pieces: Iterable[Piece]) -> tuple[Integers, Integers]:
     """Return ids ``[tokens, layers, top_k]`` sorted by sequence, and the tokens of each sequence.
 
     A run of tokens that starts at position p > 0 continues the sequence that stands at p; of several, the first goes to
-    the first. Servers keep running requests in order, so only requests of equal length that end at the same time could
-    be mistaken for each other.
+    the first, or in a prefill to the latest. Servers keep running requests in order, so only requests that stand at the
+    same position when one of them ends can be mistaken for each other.
     """
     ids, owners = [], []
     awaiting = np.empty(0, dtype=np.int64)  # next position of each open sequence
@@ -46,7 +49,11 @@ def link(pieces: Iterable[Piece]) -> tuple[Integers, Integers]:
     known = 0
     for piece in pieces:
         starts = piece.positions[np.cumsum(piece.lens) - piece.lens].astype(np.int64)
-        runs, matched = _pairs(starts, awaiting)
+        if piece.is_prefill:
+            runs, matched = _pairs(starts, awaiting[::-1])
+            matched = awaiting.size - 1 - matched
+        else:
+            runs, matched = _pairs(starts, awaiting)
         owner = np.full(starts.size, -1, dtype=np.int64)
         owner[runs] = sequence[matched]
         new = owner < 0

@@ -153,7 +153,9 @@ def _pieces(dump: _Dump) -> Iterator[Piece]:
             )
         lens = np.ones(len(ids), dtype=np.int64) if mode == _DECODE else _lens(record, number, len(ids))
         tokens = int(lens.sum())
-        yield Piece(_logical(ids[:tokens], dump.held, number), positions[:tokens], lens, mode == _DECODE)
+        yield Piece(
+            _logical(ids[:tokens], dump.held, number), positions[:tokens], lens, mode == _DECODE, mode == _EXTEND
+        )
 
 
 def _lens(record: dict[str, Any], number: int, tokens: int) -> Integers:
