@@ -237,6 +237,16 @@ class Network(Section):
     contention: bool = Field(
         default=True, description="event simulation: operations that run at the same time share the ports that both use"
     )
+    routing: Literal["ecmp", "static"] = Field(
+        default="ecmp",
+        description="several shortest ways: equally over all, or always over the same (dimension order)",
+    )
+    background: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="traffic of others, as the share of a part or link that it takes: 'leaf 0 - spine 0 at 30 %', "
+        "'nic 17 at 50 %'",
+    )
 
 
 class Economics(Section):

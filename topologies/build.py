@@ -18,12 +18,18 @@ from topologies.graph_file import read_graph
 from topologies.islands import Shore, join
 from topologies.network import CROSS_RAIL, Network
 from topologies.reduction import reduce_graph
+from topologies.routes import Policy
 from topologies.specs import Accelerator, ClusterSpec, Fabric, GraphFile
 from topologies.subgraph import drop_loose, without_ranks
 
 
 def network(
-    spec: ClusterSpec, chip: Accelerator, fabrics: Mapping[str, Fabric], chips: int, faults: Sequence[str] = ()
+    spec: ClusterSpec,
+    chip: Accelerator,
+    fabrics: Mapping[str, Fabric],
+    chips: int,
+    faults: Sequence[str] = (),
+    policy: Policy = "ecmp",
 ) -> Network:
     """Return the reduced network of `chips` chips of a cluster; equal descriptions share one (read-only) result.
 
@@ -31,6 +37,8 @@ def network(
     ----------
     spec, chip, fabrics, chips, faults
         As for `damaged_graph`.
+    policy
+        As for `topologies.reduction.reduce_graph`.
 
     Raises
     ------
@@ -39,9 +47,8 @@ def network(
     """
     used = {spec.scale_up.fabric, *([spec.scale_out.fabric] if spec.scale_out else [])}
     used |= set(spec.graph.fabrics if spec.graph else ())
-    return _network(
-        spec, chip, tuple((name, fabrics[name]) for name in sorted(used) if name in fabrics), chips, tuple(faults)
-    )
+    known = tuple((name, fabrics[name]) for name in sorted(used) if name in fabrics)
+    return _network(spec, chip, known, chips, tuple(faults), policy)
 
 
 def damaged_graph(
@@ -161,6 +168,7 @@ def _network(
     fabrics: tuple[tuple[str, Fabric], ...],
     chips: int,
     faults: tuple[str, ...],
+    policy: Policy,
 ) -> Network:
     graph: nx.DiGraph[int | str] = damaged_graph(spec, chip, dict(fabrics), chips, faults).graph
-    return reduce_graph(graph)
+    return reduce_graph(graph, policy)

@@ -8,9 +8,12 @@ from simulator.calibration.chosen import SHIPPED, Calibrations, read_calibration
 from simulator.errors import UserError
 from simulator.result import Source
 from simulator.scenario import Scenario
+from topologies.background import as_faults, in_users_words
 from topologies.build import network
 from topologies.catalogue.machine_file import Parts, machine_parts
+from topologies.errors import TopologyError
 from topologies.network import Network
+from topologies.routes import Policy
 from topologies.specs import Accelerator, ClusterSpec, Fabric
 
 
@@ -47,13 +50,24 @@ def machine(scenario: Scenario) -> Machine:
     """
     parts = machine_parts(scenario.cluster.name, scenario.cluster.plane, scenario.cluster.island)
     chips = _chips(scenario, parts.spec, parts.chip)
-    return assemble(parts, chips, read_calibrations(scenario.calibration), scenario.cluster.faults)
+    others = scenario.network.background
+    faults = (*scenario.cluster.faults, *as_faults(others))
+    try:
+        return assemble(parts, chips, read_calibrations(scenario.calibration), faults, scenario.network.routing)
+    except TopologyError as error:
+        raise in_users_words(error, others) from None
 
 
-def assemble(parts: Parts, chips: int, calibrations: Calibrations = SHIPPED, faults: tuple[str, ...] = ()) -> Machine:
+def assemble(
+    parts: Parts,
+    chips: int,
+    calibrations: Calibrations = SHIPPED,
+    faults: tuple[str, ...] = (),
+    policy: Policy = "ecmp",
+) -> Machine:
     """Return the machine made of the first `chips` chips of a cluster that are in working nodes."""
     spec, chip, fabrics = parts
-    built = network(spec, chip, fabrics, chips, faults)
+    built = network(spec, chip, fabrics, chips, faults, policy)
     return Machine(spec, chip, fabrics, chips, built, calibrations.chip(chip.id), calibrations)
 
 
