@@ -146,3 +146,20 @@ def test_flows_load_the_links_that_the_bound_counts() -> None:
         links = flow_links(net, source, target)
         bound = max(busiest_links(net, source, target, size), key=lambda link: link.time_s)
         assert links.busiest(size) == bound
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 8, 16])
+def test_closed_forms_of_one_dimension(ranks: int) -> None:
+    """Ring all-reduce 2 (N - 1) (h l + S / (N B)), all-to-all behind a switch 2 l + (N - 1) / N S / B.
+
+    The forms of ASTRA-sim's analytical back end with port contention; h = 2 links of latency l through the switch.
+    """
+    size_bytes, hop_s = 960.0, 0.25
+    net = two_leaves(uplink=PORT * ranks, ranks=ranks)
+    ring = [(rank, (rank + 1) % ranks, size_bytes / ranks) for rank in range(ranks)]
+    steps = 2 * (ranks - 1)
+    turns = [transfer(*ring, after=(step - 1,) if step else (), latency_s=2 * hop_s) for step in range(steps)]
+    assert simulate_flows(net, turns).end_s[-1] == pytest.approx(steps * (2 * hop_s + size_bytes / (ranks * PORT)))
+    pairs = [(one, other, size_bytes / ranks) for one in range(ranks) for other in range(ranks) if one != other]
+    exchange = simulate_flows(net, [transfer(*pairs, latency_s=2 * hop_s)])
+    assert exchange.end_s[0] == pytest.approx(2 * hop_s + (ranks - 1) / ranks * size_bytes / PORT)
