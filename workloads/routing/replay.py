@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.placement import EMPTY, Placement
+from workloads.placement import Placement
 from workloads.routing.destinations import Copies
 from workloads.routing.trace import Trace
+from workloads.traffic.matrices import serving_ranks
 
 Counts = NDArray[np.int64]
 
@@ -90,26 +91,11 @@ def trace_destinations(trace: Trace, drawn: Resample, placement: Placement, rank
             f"placement: {len(placement.slot_expert)} layers x {placement.experts} experts: "
             f"the trace has {trace.moe_layers} x {trace.routed_experts}"
         )
-    rank = _rank_of_each(trace, placement)
+    rank = serving_ranks(trace.experts, placement)
     nodes = -(-placement.ranks // ranks_per_node)
     to_rank = _per_batch(trace, drawn, rank, placement.ranks)
     to_node = _per_batch(trace, drawn, rank // ranks_per_node, nodes)
     return Copies(to_rank.astype(np.float64), to_node.astype(np.float64))
-
-
-def _rank_of_each(trace: Trace, placement: Placement) -> NDArray[np.int32]:
-    """Return ``[tokens, layers, top_k]`` the rank that serves each choice."""
-    held = placement.slot_expert.reshape(trace.moe_layers, -1)
-    slots = np.argsort(held, axis=1, kind="stable")
-    empty = (held == EMPTY).sum(axis=1, keepdims=True)  # sorted first
-    first = empty + np.cumsum(placement.replicas, axis=1) - placement.replicas
-    rank = np.empty(trace.experts.shape, dtype=np.int32)
-    token = np.arange(trace.tokens)[:, None]
-    for layer in range(trace.moe_layers):
-        ids = trace.experts[:, layer].astype(np.int64)
-        turn = token % placement.replicas[layer][ids]
-        rank[:, layer] = slots[layer][first[layer][ids] + turn] // placement.slots
-    return rank
 
 
 def _per_sequence(trace: Trace, places: NDArray[np.integer[Any]], bins: int) -> Counts:

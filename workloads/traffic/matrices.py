@@ -88,6 +88,15 @@ def traffic(experts: Ids, source_tokens: Ids, placement: Placement, ranks_per_no
     return Traffic(routes, to_rank, to_node, ranks_per_node)
 
 
+def serving_ranks(experts: Ids, placement: Placement) -> Ids:
+    """Return ``[tokens, layers, top_k]`` the rank that serves each choice; replicas take turns by token."""
+    tables = _Tables(placement)
+    rank = np.empty(experts.shape, dtype=np.int32)
+    for layer in range(experts.shape[1]):
+        rank[:, layer] = tables.ranks_of(np.ascontiguousarray(experts[:, layer].T), layer, 0).T
+    return rank
+
+
 class _Tables:
     """Rank of each expert's first slot, and of the others where there are replicas."""
 
