@@ -58,7 +58,7 @@ SETTINGS: list[tuple[str, str, list[str]]] = [
     ("training", "plan.pipeline=3", ["TP 1 x PP 3", "16 ranks"]),
     ("training", "plan.data=5", ["plan.data = 5", "use data = 8"]),
     ("training", "plan.layers_per_stage=[1, 1]", ["plan.layers_per_stage", "4 layers"]),
-    ("training", "plan.layers_per_stage=[4, 0]", ["plan.layers_per_stage"]),
+    ("training", "plan.layers_per_stage=[5, -1]", ["plan.layers_per_stage"]),
     ("training", "model.dense_layers=9", ["model.dense_layers = 9", "4 layers"]),
     ("training", "workload.global_batch_sequences=17", ["workload.global_batch_sequences = 17", "use for example"]),
     ("training", "plan.micro_batch_sequences=7", ["micro-batch 7"]),
