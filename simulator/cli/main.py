@@ -14,7 +14,7 @@ COMMANDS = {
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
     "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),
     "catalog": ("simulator.cli.catalog:catalog", "List and explain chips, fabrics, clusters and models."),
-    "trace": ("simulator.cli.trace:trace", "Look at recorded expert routing, and bring it in from other tools."),
+    "trace": ("simulator.cli.trace:trace", "Record expert routing, bring it in from other tools, and look at it."),
     "place": ("simulator.cli.place:place", "Place experts on ranks, and judge placements on tokens held out."),
     "topology": ("simulator.cli.topology:topology", "Show the tiers of a cluster's network, and draw it."),
     "scenarios": ("simulator.cli.scenarios:scenarios", "List the shipped scenarios, or print one to start from."),

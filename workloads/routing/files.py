@@ -36,6 +36,18 @@ def is_parquet(path: Path) -> bool:
     return start == b"PAR1"
 
 
+def check_name(path: Path) -> None:
+    """Refuse a name that no trace can be written under.
+
+    Raises
+    ------
+    WorkloadError
+        If it ends neither in .npz nor in .parquet.
+    """
+    if path.suffix not in (".npz", ".parquet"):
+        raise WorkloadError(f"{path}: must end in .npz or .parquet")
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
     """Open a trace file for writing under a temporary name, which takes its own name when all is written.
@@ -45,8 +57,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     WorkloadError
         If the name ends neither in .npz nor in .parquet, or the file can't be written.
     """
-    if path.suffix not in (".npz", ".parquet"):
-        raise WorkloadError(f"{path}: must end in .npz or .parquet")
+    check_name(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Records how Hugging Face models route; torch and transformers (the extra `record`) are imported when it starts."""
