@@ -247,6 +247,18 @@ class Network(Section):
         description="traffic of others, as the share of a part or link that it takes: 'leaf 0 - spine 0 at 30 %', "
         "'nic 17 at 50 %'",
     )
+    all_reduce: Literal[
+        "auto", "ring", "tree", "halving-doubling", "direct", "hierarchical", "in-switch", "in-switch-tree"
+    ] = Field(default="auto", description="algorithm; auto: the fastest that the fabric's library has")
+    all_gather: Literal["auto", "ring", "halving-doubling", "direct", "hierarchical"] = Field(
+        default="auto", description="algorithm, as all_reduce"
+    )
+    reduce_scatter: Literal["auto", "ring", "halving-doubling", "direct", "hierarchical"] = Field(
+        default="auto", description="algorithm, as all_reduce"
+    )
+    all_to_all: Literal["auto", "direct", "hierarchical"] = Field(
+        default="auto", description="algorithm of plain all-to-all (context parallelism), not of dispatch and combine"
+    )
 
 
 class Economics(Section):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from simulator.cost.collectives import collective, send_recv
+from simulator.cost.collectives import send_recv
+from simulator.phase.collectives import group_cost
 from simulator.phase.machine import Machine
 from simulator.plan import Layout
 from workloads.models.specs import ModelSpec
@@ -40,5 +41,5 @@ def context_parallel_s(
         return (layout.context - 1) * max(step.time_s - core_s / layout.context, 0.0)
     queries_outputs = share * attention.heads * (attention.head_dim + attention.v_dim)
     size = keys_values + queries_outputs
-    both = collective(machine.network, groups, "all_to_all", size, machine.calibrations.fabric)
+    both = group_cost(machine, groups, "all_to_all", size)
     return both.time_s + both.latency_s  # two exchanges carry these bytes

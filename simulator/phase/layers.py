@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import collective
 from simulator.cost.expert_parallel import ExpertPaths, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.cost.roofline import operator_time
+from simulator.phase.collectives import group_cost
 from simulator.phase.context_parallel import context_parallel_s
 from simulator.phase.machine import Machine
 from simulator.phase.routed import Routed
@@ -154,8 +154,7 @@ def _parts(compute_s: Floats, memory_s: Floats, overhead_s: Floats) -> Floats:
 
 def tensor_parallel_parts(machine: Machine, layout: Layout, size_bytes: float) -> Floats:
     """Return the TP collectives of one block: all-gather before and reduce-scatter after it (or one all-reduce)."""
-    groups, constants = layout.tensor_groups(), machine.calibrations.fabric
-    cost = collective(machine.network, groups, "all_reduce", size_bytes, constants)
+    cost = group_cost(machine, layout.tensor_groups(), "all_reduce", size_bytes)
     return part("tensor_parallel", cost.time_s)
 
 

@@ -1,12 +1,13 @@
 """The machine of a scenario: chip, network and calibration, ready for the cost models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.calibration import ChipCalibration
 from simulator.calibration.chosen import SHIPPED, Calibrations, read_calibrations
 from simulator.errors import UserError
 from simulator.result import Source
+from simulator.scenario import Network as NetworkRules
 from simulator.scenario import Scenario
 from topologies.background import as_faults, in_users_words
 from topologies.build import network
@@ -15,6 +16,8 @@ from topologies.errors import TopologyError
 from topologies.network import Network
 from topologies.routes import Policy
 from topologies.specs import Accelerator, ClusterSpec, Fabric
+
+AS_LIBRARIES_DO = NetworkRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Machine:
     network: Network
     calibration: ChipCalibration
     calibrations: Calibrations = SHIPPED
+    rules: NetworkRules = AS_LIBRARIES_DO
 
     @property
     def ranks(self) -> int:
@@ -53,9 +57,10 @@ def machine(scenario: Scenario) -> Machine:
     others = scenario.network.background
     faults = (*scenario.cluster.faults, *as_faults(others))
     try:
-        return assemble(parts, chips, read_calibrations(scenario.calibration), faults, scenario.network.routing)
+        built = assemble(parts, chips, read_calibrations(scenario.calibration), faults, scenario.network.routing)
     except TopologyError as error:
         raise in_users_words(error, others) from None
+    return replace(built, rules=scenario.network)
 
 
 def assemble(

@@ -9,8 +9,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import Kind, collective
+from simulator.cost.collectives import Kind
 from simulator.cost.memory import WEIGHT_BYTES, stage_parameters
+from simulator.phase.collectives import group_cost
 from simulator.phase.setup import Setup
 from simulator.program import PART_INDEX
 from simulator.result import PARTS
@@ -64,12 +65,11 @@ def _exposed(compute_s: Floats, gather_s: Floats, scatter_s: Floats) -> Floats:
 def _unit_times(resolved: Setup, kind: Kind) -> Floats:
     """Return ``[layers + 1]`` the collective over each layer's weights, and over embedding and LM head [s]."""
     model, counts, placed = resolved.model, resolved.counts, resolved.layout
-    network, constants = resolved.machine.network, resolved.machine.calibrations.fabric
 
     @cache
     def time_s(own: float, experts: float) -> float:
-        dense = collective(network, placed.data_groups(), kind, own * WEIGHT_BYTES, constants)
-        routed = collective(network, placed.expert_data_groups(), kind, experts * WEIGHT_BYTES, constants)
+        dense = group_cost(resolved.machine, placed.data_groups(), kind, own * WEIGHT_BYTES)
+        routed = group_cost(resolved.machine, placed.expert_data_groups(), kind, experts * WEIGHT_BYTES)
         return dense.time_s + routed.time_s
 
     def unit(layers: range, outside: bool) -> float:

@@ -6,8 +6,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import FREE, CommCost, Kind, collective, send_recv
+from simulator.cost.collectives import FREE, CommCost, Kind, send_recv
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
+from simulator.phase.collectives import group_cost
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
 from simulator.phase.layers import (
     ACTIVATION_BYTES,
@@ -251,7 +252,7 @@ def _gradients(resolved: Setup) -> Floats:
 
     ZeRO-2 has scattered the gradients by then, and ZeRO-3 gathers weights where it needs them.
     """
-    placed, network, constants = resolved.layout, resolved.machine.network, resolved.machine.calibrations.fabric
+    placed, machine = resolved.layout, resolved.machine
     zero = resolved.scenario.plan.zero
     dense_groups, expert_groups = placed.data_groups(), placed.expert_data_groups()
 
@@ -260,7 +261,7 @@ def _gradients(resolved: Setup) -> Floats:
         groups = expert_groups if experts else dense_groups
         sizes: dict[Kind, float] = {"reduce_scatter": size * GRADIENT_BYTES, "all_gather": size * WEIGHT_BYTES}
         left = list(sizes.items())[max(zero - 1, 0) :]
-        return sum(collective(network, groups, kind, each, constants).time_s for kind, each in left)
+        return sum(group_cost(machine, groups, kind, each).time_s for kind, each in left)
 
     rows = np.zeros((placed.pipeline, len(PARTS)))
     for stage in range(placed.pipeline):
