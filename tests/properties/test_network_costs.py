@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import (
     CollectiveConstants,
@@ -15,9 +17,10 @@ from simulator.calibration.fabrics import (
     Kernel,
     Protocol,
 )
-from simulator.cost.collectives import KINDS, Kind, collective, transfer
+from simulator.cost.collectives import ALGORITHMS, KINDS, Algorithm, CommCost, Kind, collective, transfer
 from simulator.cost.expert_parallel import Mode, expert_paths
 from simulator.cost.expert_parallel_time import dispatch_cost
+from simulator.errors import UserError
 from topologies.build import network
 from topologies.network import Network
 from topologies.specs import Accelerator, ClusterSpec, Fabric, Memory, Peak, ScaleOut, ScaleUp
@@ -152,6 +155,48 @@ def test_collectives_are_bounded_and_never_hurt_by_bandwidth(
     if alone.plane == cost.plane:
         assert alone.time_s <= cost.time_s * (1 + 1e-9)
     assert collective(net, groups, kind, 2 * size_bytes, calibration).time_s >= cost.time_s * (1 - 1e-9)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    networks(),
+    calibrations(),
+    st.sampled_from(KINDS),
+    st.sampled_from(ALGORITHMS),
+    st.floats(1, 1e10),
+    st.floats(1, 8),
+    st.integers(0, 2**32 - 1),
+)
+def test_each_algorithm_is_bounded_and_follows_bytes_and_bandwidth(
+    net: Network,
+    calibration: Callable[[str], FabricCalibration],
+    kind: Kind,
+    algorithm: Algorithm,
+    size_bytes: float,
+    factor: float,
+    seed: int,
+) -> None:
+    group = np.arange(net.ranks, dtype=np.int32)[None, :]
+
+    def cost(of: Network, ranks: NDArray[np.int32], size: float) -> CommCost | None:
+        try:
+            return collective(of, ranks, kind, size, calibration, algorithm)
+        except UserError:
+            return None
+
+    found = cost(net, group, size_bytes)
+    if found is None:
+        return
+    assert 0 < found.bound_s <= found.bandwidth_s * (1 + 1e-12)
+    more, wider = cost(net, group, size_bytes * factor), cost(widened(net, 0, factor), group, size_bytes)
+    assert more is not None
+    assert wider is not None
+    assert more.time_s >= found.time_s * (1 - 1e-9)
+    assert wider.time_s <= found.time_s * (1 + 1e-9)
+    if algorithm == "direct":  # whoever sends to everyone has no order
+        mixed = cost(net, np.random.default_rng(seed).permuted(group, axis=1), size_bytes)
+        assert mixed is not None
+        assert mixed.time_s == pytest.approx(found.time_s)
 
 
 @settings(max_examples=60, deadline=None)
