@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from simulator.calibration.fabrics import CollectiveConstants, CopyConstants, ExpertParallelConstants, FabricCalibration
-from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, token_bytes
+from simulator.cost.expert_parallel import ExpertPaths, Mode, Op, expert_paths, over_nics, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from topologies.build import network
 from topologies.catalogue import accelerator, cluster, fabric
@@ -18,6 +18,7 @@ from topologies.network import Network, Plane, Tier
 
 Floats = NDArray[np.float64]
 FIXED = 20e-6
+OPS: tuple[Op, Op] = ("dispatch", "combine")
 COPIES = CopyConstants(kind="assumed", source="test", write_fraction=1, read_fraction=1, launch_s=0)
 RING = CollectiveConstants(kind="assumed", source="test", fraction=1, step_s=0, launch_s=0)
 
@@ -243,3 +244,56 @@ def test_a_large_cluster_is_folded_quickly(mode: Mode) -> None:
         expert_paths(net, groups_of(net, 64), mode)
         times.append(time.process_time() - start)
     assert min(times) < 0.1
+
+
+# 128 tokens of hidden size 7,168, top-8: dispatch in FP8 or INT8, combine in BF16 [us].
+RDMA_ALONE = {8: (163, 318), 16: (173, 329), 32: (182, 350), 64: (186, 353), 128: (192, 369), 256: (194, 360)}
+NVLINK_AND_RDMA = {16: (118, 195), 32: (155, 273), 64: (173, 314)}
+CANN = {16: (131, 132), 32: (133, 146), 64: (141, 150)}
+
+
+def slopes_us(name: str, ranks: list[int], nic: bool = False, payload: str = "fp8") -> dict[int, tuple[float, float]]:
+    found = {}
+    for size in ranks:
+        chips = max(16, size) if name == "h800-cluster" else max(8, size // 2)
+        net = catalogue_network(name, chips)
+        group = np.arange(size, dtype=np.int32)[None, :]
+        paths = expert_paths(over_nics(net) if nic else net, group, "low-latency")
+        copies, nodes = np.full(size, 1024.0), np.zeros(paths.nodes)
+        formats = {"dispatch": payload, "combine": "bf16"}
+        times = [dispatch_cost(paths, op, copies, nodes, token_bytes(7168, formats[op])).time_s for op in OPS]
+        found[size] = (1e6 * float(times[0]), 1e6 * float(times[1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("measured", "predicted"),
+    [
+        (RDMA_ALONE, lambda: slopes_us("h800-cluster", list(RDMA_ALONE), nic=True)),
+        (NVLINK_AND_RDMA, lambda: slopes_us("h800-cluster", list(NVLINK_AND_RDMA))),
+        (CANN, lambda: slopes_us("cloudmatrix384", list(CANN), payload="int8")),
+    ],
+    ids=["RDMA alone", "NVLink and RDMA", "CANN EP over UB"],
+)
+def test_growth_with_ep_is_as_measured(
+    measured: dict[int, tuple[float, float]], predicted: Callable[[], dict[int, tuple[float, float]]]
+) -> None:
+    """deepseek-ai/DeepEP:README.md (February 2025) and docs/legacy.md (June 2025); arXiv:2506.12708 Table 7."""
+    found = predicted()
+    first, last = min(measured), max(measured)
+    for column in range(2):
+        grown = measured[last][column] / measured[first][column]
+        assert found[last][column] / found[first][column] == pytest.approx(grown, rel=0.13)
+
+
+def test_forms_of_growth_differ_by_mechanism() -> None:
+    """Only where scale-up links carry a share that shrinks with EP does the time grow with the remote share."""
+    mixed, alone = slopes_us("h800-cluster", [16, 64]), slopes_us("h800-cluster", [16, 64], nic=True)
+    flat = slopes_us("cloudmatrix384", [16, 64], payload="int8")
+    growth = [found[64][1] / found[16][1] for found in (mixed, alone, flat)]
+    assert growth[0] > 1.5
+    assert max(growth[1:]) < 1.2
+    # between the fixed and signalling times, (1 - 8 / EP) x bytes over the NIC's rate
+    wire_us = 1024 * 14336 / 50e9 * 1e6
+    remote = mixed[64][1] - mixed[16][1]
+    assert remote == pytest.approx((7 / 8 - 1 / 2) * wire_us, rel=0.15)

@@ -13,6 +13,7 @@ from simulator.phase.setup import model_as_run, setup
 from simulator.result import PARTS, Result
 from simulator.run import run
 from simulator.scenario import Routing, Scenario
+from simulator.scenario_file import load_scenario
 from workloads.errors import WorkloadError
 from workloads.models import load_model
 from workloads.models.specs import Experts
@@ -260,3 +261,24 @@ def test_announced_machines_and_estimated_models_are_flagged(small: Small) -> No
     assert any("estimate" in warning for warning in run(estimated, allow_oom=True).warnings)
     spanning = run(small("training", "plan.tensor=16", "plan.pipeline=1"))
     assert any("spans nodes" in warning for warning in spanning.warnings)
+
+
+def test_cores_that_copy_are_a_bargain_between_wire_and_compute() -> None:
+    """Too few copy too slowly, too many leave too little to compute; DeepSeek took 20 (arXiv:2412.19437)."""
+    steps = {cores: run(load_scenario("dsv3-train-h800", [f"transport.cores={cores}"])).step_s for cores in (4, 20, 40)}
+    assert steps[20] < steps[4]
+    assert steps[20] < steps[40]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "changes", "message"),
+    [
+        ("dsv3-train-h800", "transport.cores=132", "transport.cores = 132: a rank of .* has 132"),
+        ("dsv3-decode-h800", "transport.cores=8", "transport.cores = 8: no rate per core is known"),
+        ("dsv3-train-h800", "transport.library=hybridep", "did you mean 'hybrid-ep'"),
+        ("dsv3-decode-cloudmatrix384", "transport.path=nic", "transport.path = 'nic': .* is the only network"),
+    ],
+)
+def test_a_transport_that_does_not_exist_is_refused(scenario: str, changes: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(load_scenario(scenario, [changes]))
