@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simulator.cli.options import draw, folder, print_json, slug, table_output, write_csv
+from simulator.cli.validate_routing import validate_routing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ Examples:
   epsim validate decode --rows measured.csv --csv errors.csv
   epsim validate collectives --rows measured.csv --summary
   epsim validate --defaults
+  epsim validate routing
 """
 )
 @click.argument("area", required=False)
@@ -33,6 +35,7 @@ Examples:
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the picture; default out/validate.")
 @click.option("--summary", is_flag=True, help="Collectives: errors by fabric, library and operation only.")
 @click.option("--defaults", "show_defaults", is_flag=True, help="Explain what empty cells are taken to mean.")
+@click.option("--traces", type=click.Path(), metavar="DIR", help="Recorded traces, with AREA routing.")
 @table_output
 def validate(
     area: str | None,
@@ -40,6 +43,7 @@ def validate(
     out: str | None,
     summary: bool,
     show_defaults: bool,
+    traces: str | None,
     as_json: bool,
     csv_path: str | None,
 ) -> None:
@@ -47,7 +51,14 @@ def validate(
 
     AREA is training, inference or collectives, or a part of them: prefill, decode, serving, dispatch. Without FILE the
     published measurements that ship with epsim are replayed.
+
+    AREA routing compares drawn with recorded routing: on sequences held out of the fit, where recorded traces are at
+    hand (--traces, EPSIM_TRACES or ../shared/traces), else on figures stored with the shipped statistics.
     """
+    target = folder(out, Path("out") / slug(f"validate-{area or ''}"))
+    if area == "routing":
+        validate_routing(traces, target, as_json, csv_path)
+        return
     from reports.plots import operations_picture, validation_scatter
     from reports.tables import console, operations_table
     from simulator.errors import UserError
@@ -62,7 +73,6 @@ def validate(
     shown = operations if summary else rows
     if csv_path:
         write_csv(shown, csv_path)
-    target = folder(out, Path("out") / slug(f"validate-{area or ''}"))
     pictures = [] if summary else [draw(validation_scatter, frame, path=target / "validation.png")]
     if operations:
         pictures.append(draw(operations_picture, operations, path=target / "operations.png"))

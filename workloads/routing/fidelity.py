@@ -21,7 +21,7 @@ from workloads.routing.trace import Trace
 BATCHES = (256, 1024, 4096)
 RANKS = (8, 16, 32)
 NODES = 4
-_ORDERS = 8  # of the sequences, over which batches are averaged
+_ORDERS = 4  # of the sequences, over which batches are averaged
 
 
 def recorded_measures(trace: Trace, rng: np.random.Generator | None = None) -> dict[str, float]:
@@ -41,8 +41,10 @@ def recorded_measures(trace: Trace, rng: np.random.Generator | None = None) -> d
     """
     rng = rng or np.random.default_rng(0)
     ranks = [number for number in RANKS if trace.routed_experts % number == 0]
-    found: dict[str, float] = {}
-    load = {tokens: _batches(trace, tokens, rng) for tokens in BATCHES if tokens <= trace.tokens}
+    found: dict[str, float] = {"tokens": trace.tokens, "sequences": trace.seq_lens.size}
+    orders = [shuffled(trace, rng) for _ in range(_ORDERS)]
+    sizes = [tokens for tokens in BATCHES if tokens <= trace.tokens]
+    load = {tokens: np.concatenate([batch_load(order, tokens) for order in orders]) for tokens in sizes}
     found |= {f"max_over_mean_{tokens}": float(busiest_over_mean(each).mean()) for tokens, each in load.items()}
     for number in ranks:
         found |= {
@@ -85,10 +87,6 @@ def nodes_per_token(trace: Trace, nodes: int) -> NDArray[np.float64]:
     per_node = -(-trace.routed_experts // nodes)
     node = np.sort(trace.experts // per_node, axis=-1)
     return np.asarray(1.0 + (np.diff(node, axis=-1) != 0).sum(axis=-1).mean(axis=0))
-
-
-def _batches(trace: Trace, tokens: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return np.concatenate([batch_load(shuffled(trace, rng), tokens) for _ in range(_ORDERS)])
 
 
 def beginning(trace: Trace, tokens: int) -> Trace:
