@@ -8,7 +8,7 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from simulator.calibration.chips import chip_calibration, overlapped_s
+from simulator.fitting.samples import Sample, kernel_sample
+from simulator.fitting.training_kernels import training_samples
 from topologies.catalogue import accelerator
 from topologies.specs import Dtype
 from workloads.models import load_model
@@ -51,17 +53,6 @@ MLA_910C_STREAM = 0.841
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One measured kernel: time alone at the datasheet's compute and memory rate, and measured time [s]."""
-
-    group: OperatorClass
-    label: str
-    compute_s: float
-    memory_s: float
-    measured_s: float
-
-
-@dataclass(frozen=True)
 class Fit:
     """Constants of one or more groups fitted together."""
 
@@ -71,14 +62,6 @@ class Fit:
     def mean_abs_error(self, group: OperatorClass) -> float:
         """Mean of |predicted / measured - 1| over the group's rows."""
         return float(np.abs(self.errors[group]).mean())
-
-
-def _sample(group: OperatorClass, label: str, chip: str, dtype: Dtype, op: Operator, measured_s: float) -> Sample:
-    part = accelerator(chip)
-    peak = (part.peak_flop_per_s(dtype) or 0.0) / part.ranks_per_chip
-    rate = part.memory.bandwidth_bytes_per_s / part.ranks_per_chip
-    traffic = np.sum(op.weight_bytes + op.activation_bytes)
-    return Sample(group, label, float(np.sum(op.flop)) / peak, float(traffic) / rate, measured_s)
 
 
 def _gemm(groups: int, rows: float, inner: int, outer: int, dtype: Dtype) -> Operator:
@@ -92,10 +75,9 @@ def deepgemm_samples(reference: Sequence[Row]) -> Iterator[Sample]:
         match = shape.match(row["shape_or_setting"])
         if row["chip"] == "H800 SXM5" and row["operator"].startswith("DeepGEMM") and match:
             groups, rows, outer, inner = (int(value or 1) for value in match.groups())
-            op = _gemm(groups, rows, inner, outer, "fp8")
-            group: OperatorClass = "grouped_gemm" if match[1] else "gemm"
+            op = replace(_gemm(groups, rows, inner, outer, "fp8"), kind="grouped_gemm" if match[1] else "gemm")
             measured_s = float(np.sum(op.flop)) / (float(row["achieved"]) * 1e12)
-            yield _sample(group, row["shape_or_setting"], "h800", "fp8", op, measured_s)
+            yield kernel_sample(op, "h800", "fp8", measured_s, row["shape_or_setting"])
 
 
 def infersim_gemm_samples(measured: Sequence[Row]) -> Iterator[Sample]:
@@ -113,7 +95,7 @@ def infersim_gemm_samples(measured: Sequence[Row]) -> Iterator[Sample]:
                 measured_s = float(match[part]) * 1e-6
                 rows = float(match[part + 1]) * peak * measured_s / (2.0 * experts * inner * outer)
                 op = _gemm(experts, rows, inner, outer, "fp8")
-                yield _sample("grouped_gemm", f"{row['id']} K={inner}", "h800", "fp8", op, measured_s)
+                yield kernel_sample(op, "h800", "fp8", measured_s, f"{row['id']} K={inner}")
 
 
 def mla_samples(measured: Sequence[Row]) -> Iterator[Sample]:
@@ -125,7 +107,7 @@ def mla_samples(measured: Sequence[Row]) -> Iterator[Sample]:
             batch, length = int(match[1] or 1), int(match[2])
             phase: Phase = "decode" if match[1] else "prefill"
             op = attention_core(model, batch if match[1] else length, length, batch, phase)
-            yield _sample(op.kind, row["id"], "h800", "bf16", op, float(row["value"]) * 1e-6)
+            yield kernel_sample(op, "h800", "bf16", float(row["value"]) * 1e-6, row["id"])
 
 
 def backward_samples(measured: Sequence[Row]) -> Iterator[Sample]:
@@ -137,7 +119,7 @@ def backward_samples(measured: Sequence[Row]) -> Iterator[Sample]:
     op = attention_core(load_model("deepseek-v3"), 4096, 4096, 1, "training_backward")
     measured_us = next(float(row["value"]) for row in measured if row["id"] == "ds-train-k-fa-bwd")
     measured_s = measured_us * 1e-6 / _contention(measured)
-    yield _sample("attention_backward", "ds-train-k-fa-bwd", "h800", "bf16", op, measured_s)
+    yield kernel_sample(op, "h800", "bf16", measured_s, "ds-train-k-fa-bwd")
 
 
 def elementwise_samples(measured: Sequence[Row], training: Sequence[Row]) -> Iterator[Sample]:
@@ -184,7 +166,7 @@ def cann_gemm_samples(reference: Sequence[Row]) -> Iterator[Sample]:
         if row["operator"].startswith("CANN INT8 GEMM") and match:
             groups, rows, outer, inner = (int(value) for value in match.groups())
             op = _gemm(groups, rows, inner, outer, "int8")
-            alone = _sample("grouped_gemm", row["shape_or_setting"], "ascend-910c", "int8", op, 1.0)
+            alone = kernel_sample(op, "ascend-910c", "int8", 1.0, row["shape_or_setting"])
             measured_s = alone.compute_s / float(row["fraction_of_peak"])
             yield Sample(alone.group, alone.label, alone.compute_s, alone.memory_s, measured_s)
 
@@ -258,10 +240,18 @@ def fit_all(measured_dir: Path, reference_dir: Path) -> dict[tuple[str, str], Fi
     streams = {"compute_efficiency": 1.0, "overlap_exponent": 1.0, "launch_s": 0.0}
     vector = fit(list(elementwise_samples(measured, training)), {"memory_efficiency": ()}, streams)
     gemm_free = {"compute_efficiency": classes, "overlap_exponent": (), "launch_s": classes}
+    b200 = list(training_samples("b200"))
+    b200_gemm = fit([each for each in b200 if each.group in classes], gemm_free, {"memory_efficiency": H800_STREAM})
+    attention_free: dict[str, tuple[OperatorClass, ...]] = {"compute_efficiency": (), "launch_s": ()}
+    b200_attention = [
+        fit([each for each in b200 if each.group == group], attention_free, known)
+        for group in ("attention_prefill", "attention_backward")
+    ]
     cann_fixed = {"memory_efficiency": MLA_910C_STREAM, "launch_s": 0.0}  # milliseconds long: launch can't be seen
     return {
         ("h800", "fp8"): fit(h800_gemm, gemm_free, {"memory_efficiency": H800_STREAM}),
         ("h800", "bf16"): _together(decode_fit, prefill_fit, backward, vector),
+        ("b200", "bf16"): _together(b200_gemm, *b200_attention),
         ("ascend-910c", "int8"): fit(
             list(cann_gemm_samples(reference)), {"compute_efficiency": (), "overlap_exponent": ()}, cann_fixed
         ),

@@ -8,7 +8,9 @@ import pytest
 from simulator.calibration import chip_calibration
 from simulator.calibration.chips import CLASSES
 from simulator.errors import UserError
-from simulator.fitting.chips import Fit, Sample, fit, fit_all, main
+from simulator.fitting.chips import Fit, fit, fit_all, main
+from simulator.fitting.samples import Sample
+from simulator.fitting.training_kernels import training_samples
 from topologies.catalogue import accelerators
 from workloads.operators import OperatorClass
 
@@ -20,6 +22,10 @@ RESIDUALS: dict[tuple[str, str, OperatorClass], float] = {
     ("h800", "fp8", "grouped_gemm"): 0.064,
     ("h800", "bf16", "attention_decode"): 0.034,
     ("h800", "bf16", "attention_prefill"): 0.026,
+    ("b200", "bf16", "gemm"): 0.12,
+    ("b200", "bf16", "grouped_gemm"): 0.072,
+    ("b200", "bf16", "attention_prefill"): 0.119,
+    ("b200", "bf16", "attention_backward"): 0.125,
     ("ascend-910c", "int8", "grouped_gemm"): 0.006,
 }
 
@@ -65,7 +71,7 @@ def test_own_figures_come_before_inherited_formats() -> None:
 def test_sources_of_a_run_name_what_it_used() -> None:
     used = chip_calibration("b200").sources_of([("gemm", "fp4"), ("gemm", "fp4"), ("attention_prefill", "bf16")])
     assert [(what, kind) for what, kind, _ in used] == [
-        ("b200: attention prefill bf16", "measured"),
+        ("b200: attention prefill bf16", "fitted"),
         ("b200: gemm fp4", "assumed"),
     ]
 
@@ -115,3 +121,11 @@ def test_fit_prints_one_line_per_class(fits: dict[tuple[str, str], Fit]) -> None
     main([str(SHARED / "measured"), str(SHARED / "reference")], lines.append)
     assert len(lines) == sum(len(found.constants) for found in fits.values())
     assert any("66 rows, error 6.3%" in line for line in lines)
+
+
+def test_training_kernels_are_read_by_the_conventions_of_their_source() -> None:
+    samples = list(training_samples("b200"))
+    forward = next(sample for sample in samples if sample.group == "gemm")
+    assert forward.compute_s / forward.measured_s == pytest.approx(0.6452)
+    causal = next(sample for sample in samples if sample.group == "attention_prefill")
+    assert causal.compute_s / causal.measured_s == pytest.approx(0.8715 / 2, rel=1e-3)  # half of the square
