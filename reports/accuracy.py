@@ -22,9 +22,9 @@ from reports.style import (
     hide_spines,
     log_text,
     save,
-    shorten,
     style,
 )
+from reports.text import shorten
 
 BAND = 0.10
 PANELS_IN_ROW = 3

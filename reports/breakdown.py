@@ -20,9 +20,9 @@ from reports.style import (
     part_colour,
     part_label,
     save,
-    shorten,
     style,
 )
+from reports.text import shorten
 from simulator import units
 from simulator.result import Result
 

@@ -8,8 +8,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from rich.console import Group, RenderableType
 
-from reports.style import HEATMAP, MUTED, SERIES_COLOURS, figure, headline, save, shorten, style
-from reports.text import cell, table
+from reports.style import HEATMAP, MUTED, SERIES_COLOURS, figure, headline, save, style
+from reports.text import cell, shorten_fabric, table
 from simulator import units
 from simulator.network_use import LinkUse, NetworkUse
 
@@ -21,7 +21,7 @@ def network_use_table(use: NetworkUse) -> RenderableType:
     made = table("Busiest links", "link", "bytes", "rate", "busy", "utilised", "most from (share)", left=(0, 5))
     for link in use.links:
         made.add_row(
-            cell(_brief(link.link, link.fabric)),
+            cell(shorten_fabric(link.link, link.fabric)),
             cell(units.decimal_bytes(link.size_bytes)),
             cell(units.bytes_per_s(link.bytes_per_s)),
             cell(units.seconds(link.busy_s)),
@@ -32,7 +32,7 @@ def network_use_table(use: NetworkUse) -> RenderableType:
     for kind in use.kinds:
         used = kind.utilisation
         kinds.add_row(
-            cell(_brief(kind.kind, kind.fabric)),
+            cell(shorten_fabric(kind.kind, kind.fabric)),
             cell(units.count(used.size)),
             cell(units.percent(float(used.max(initial=0.0)))),
             cell(units.percent(float(used.mean()))),
@@ -44,11 +44,6 @@ def network_use_table(use: NetworkUse) -> RenderableType:
         f"{units.decimal_bytes(use.sent_bytes)} sent"
     )
     return Group(cell(title, "bold"), cell(detail), cell(use.note, "dim"), made, kinds)
-
-
-def _brief(name: str, fabric: str) -> str:
-    """Cut a long fabric's name in a link's."""
-    return name.replace(fabric, shorten(fabric.split("(", maxsplit=1)[0].strip(), 20))
 
 
 def _pairs(link: LinkUse) -> str:
@@ -99,7 +94,7 @@ def _draw_kinds(axes: Axes, use: NetworkUse) -> None:
             fontsize=7.5,
             color=MUTED,
         )
-        names.append(_brief(kind.kind, kind.fabric))
+        names.append(shorten_fabric(kind.kind, kind.fabric))
     axes.set_yticks(range(len(used)), names)
     axes.invert_yaxis()
     top = max((float(kind.utilisation.max()) for kind in used), default=1.0)

@@ -24,9 +24,9 @@ from reports.style import (
     log_text,
     part_short,
     save,
-    shorten,
     style,
 )
+from reports.text import shorten
 
 WIDTH_IN = 9.0
 MAX_TICKS = 18

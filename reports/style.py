@@ -165,11 +165,6 @@ def ink_on(colour: str) -> str:
     return "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5 else INK
 
 
-def shorten(text: str, width: int) -> str:
-    """Cut text to `width` characters, marking the cut."""
-    return text if len(text) <= width else text[: max(1, width - 3)].rstrip() + "..."
-
-
 def log_text(value: float) -> str:
     """Return the label of a tick on a logarithmic axis, without idle zeros: `0.05`, `500`, `50 k`, `2 M`."""
     if value < 1e4:

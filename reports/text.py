@@ -62,6 +62,16 @@ def cell(value: object, style: str = "") -> Text:
     return Text(str(value), style=style, overflow="fold")
 
 
+def shorten(text: str, width: int) -> str:
+    """Cut text to `width` characters, marking the cut."""
+    return text if len(text) <= width else text[: max(1, width - 3)].rstrip() + "..."
+
+
+def shorten_fabric(name: str, fabric: str) -> str:
+    """Cut a long fabric's name in a link's."""
+    return name.replace(fabric, shorten(fabric.split("(", maxsplit=1)[0].strip(), 20))
+
+
 def table(title: str, *headers: str, left: Iterable[int] = (0,)) -> Table:
     """Return an empty table whose columns are right-aligned except those in `left`."""
     aligned_left = set(left)

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, FancyBboxPatch
 
-from reports.style import INK, MUTED, SERIES_COLOURS, save, shorten, style
+from reports.style import INK, MUTED, SERIES_COLOURS, save, style
+from reports.text import shorten
 from reports.topology_layout import BOX, COPIES, FOLDED, GAP, LEFT, STACK, STEP, Scene, lay_out, layered
 from reports.topology_map import draw_maps
 from simulator.units import bytes_per_s, count, number, seconds

@@ -13,7 +13,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.style import INK, MUTED, SERIES_COLOURS, save, shorten, style
+from reports.style import INK, MUTED, SERIES_COLOURS, save, style
+from reports.text import shorten
 from simulator.units import bytes_per_s, count, seconds
 from topologies.metrics import TierRow, bisection_bytes_per_s, describe, diameter_hops, grids
 from topologies.network import Network

@@ -9,6 +9,7 @@ import click
 
 from simulator.cli.options import draw, print_json
 from simulator.cli.topology_load import load
+from simulator.cli.topology_simulate import simulate
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -23,6 +24,7 @@ def topology() -> None:
 
 
 topology.add_command(load)
+topology.add_command(simulate)
 
 
 @topology.command(

@@ -14,6 +14,36 @@ Ints = NDArray[np.int64]
 Events = Generator[simpy.Event, object, None]
 ROUNDING = 1e-12
 IDLE = 0.01  # part of a link that may idle where ends are taken together
+FULL = 1 - 2 * IDLE  # part of a link's capacity from which it counts as full
+
+
+class Saturation:
+    """When links were full.
+
+    Parameters
+    ----------
+    capacity_bytes_per_s
+        ``[links]``.
+
+    Attributes
+    ----------
+    first_s, last_s
+        ``[links]`` when each was first and last full [s]; NaN if it never was.
+    full_s
+        ``[links]`` how long in all [s].
+    """
+
+    def __init__(self, capacity_bytes_per_s: Floats) -> None:
+        self._enough = FULL * capacity_bytes_per_s
+        self.first_s, self.last_s = np.full((2, capacity_bytes_per_s.size), np.nan)
+        self.full_s = np.zeros(capacity_bytes_per_s.size)
+
+    def add(self, used_bytes_per_s: Floats, start_s: float, end_s: float) -> None:
+        """Count a time at constant rates."""
+        full = used_bytes_per_s >= self._enough
+        self.first_s[full & np.isnan(self.first_s)] = start_s
+        self.last_s[full] = end_s
+        self.full_s[full] += end_s - start_s
 
 
 class Fabric:
@@ -47,6 +77,8 @@ class Fabric:
         self._changed = env.event()
         self._since, self._rate, self._ends = env.now, np.zeros(0), np.zeros(0)
         self._guess = False  # rates are good enough to guess ends from: no flow has started, no link changed since
+        self._watched = True
+        self.saturation = Saturation(capacity_bytes_per_s)  # until `rewire`: after that, links are others
         self.rounds = 0
         env.process(self._run())
 
@@ -83,6 +115,7 @@ class Fabric:
     def rewire(self, link: Ints, share: Floats | None, capacity_bytes_per_s: Floats) -> None:
         """Give the flows of `waiting`, in that order, other links: after a fault, or its repair."""
         self._wake()
+        self._watched = False
         self._capacity, self._link, self._share = capacity_bytes_per_s, link, share
 
     def settle(self) -> None:
@@ -154,6 +187,9 @@ class Fabric:
         elapsed = self.env.now - self._since
         if not self._rate.size or elapsed <= 0:
             return
+        if self._watched:
+            used = used_bytes_per_s(self._rate, self._link, self._share, self._capacity.size)
+            self.saturation.add(used[:-1], self._since, self.env.now)
         self._left = self._left - self._rate * elapsed
         over = self._left <= self._rate * (ROUNDING * self.env.now)
         stay = ~over

@@ -8,7 +8,7 @@ import simpy
 from numpy.typing import NDArray
 
 from simulator.cost.flow_links import FlowLinks, flow_links
-from simulator.engine.fabric import Fabric
+from simulator.engine.fabric import Fabric, Saturation
 from simulator.errors import UserError
 from topologies.network import Network
 
@@ -57,6 +57,10 @@ class FlowTimes:
         ``[transfers]`` bytes of the transfer's busiest link at line rate [s]; none takes less.
     rounds
         How often rates were shared out anew.
+    links
+        The links at the start, and which flow of all transfers takes which.
+    saturation
+        When these links were full, until the network first changed.
     """
 
     start_s: Floats
@@ -64,6 +68,8 @@ class FlowTimes:
     finish_s: tuple[Floats, ...]
     bound_s: Floats
     rounds: int
+    links: FlowLinks
+    saturation: Saturation
 
 
 def simulate_flows(
@@ -114,6 +120,7 @@ class _Simulation:
         self.finish: list[Floats] = [np.full(each.source.size, np.nan) for each in transfers]
 
     def run(self, changes: Sequence[tuple[float, Network]]) -> FlowTimes:
+        links = self.links
         bound = [
             self._own(index).busiest(np.asarray(each.size_bytes, dtype=np.float64)).time_s
             for index, each in enumerate(self.transfers)
@@ -128,7 +135,10 @@ class _Simulation:
                 f"transfer {stuck[0]}: never ends (with {stuck.size - 1} more): its links have no capacity left, or "
                 "transfers wait for each other; repair the links, or correct `after`"
             )
-        return FlowTimes(self.start, self.end, tuple(self.finish), np.array(bound), self.fabric.rounds)
+        fabric = self.fabric
+        return FlowTimes(
+            self.start, self.end, tuple(self.finish), np.array(bound), fabric.rounds, links, fabric.saturation
+        )
 
     def _links(self, network: Network) -> FlowLinks:
         """Return the links of all flows, with what background traffic leaves of them."""

@@ -46,13 +46,15 @@ class Traffic:
     note: str
 
 
-def traffic(resolved: Setup, operation: str) -> Traffic:
+def traffic(resolved: Setup, operation: str, drawn: bool = False) -> Traffic:
     """Return the flows of one operation of a scenario, of all groups that run it at once.
 
     Parameters
     ----------
     operation
         A name of `OPERATIONS`.
+    drawn
+        Whether each EP group dispatches a drawn micro-batch and layer of its own, not the mean of all that were drawn.
 
     Raises
     ------
@@ -64,11 +66,11 @@ def traffic(resolved: Setup, operation: str) -> Traffic:
             f"--phase: '{operation}': no such operation{did_you_mean(operation, OPERATIONS)}; use one of "
             f"{', '.join(OPERATIONS)}"
         )
-    return OPERATIONS[operation](resolved)
+    return OPERATIONS[operation](resolved, drawn)
 
 
-def _exchange(resolved: Setup, op: Op) -> Traffic:
-    """Dispatch or combine of one MoE layer, averaged over drawn micro-batches and layers."""
+def _exchange(resolved: Setup, op: Op, drawn: bool) -> Traffic:
+    """Dispatch or combine of one MoE layer: the mean of what was drawn, or a draw per EP group."""
     model, paths = resolved.model, resolved.paths
     routed = _routed(resolved)
     if paths is None or routed is None:
@@ -76,17 +78,27 @@ def _exchange(resolved: Setup, op: Op) -> Traffic:
     if routed.shared_ranks:
         raise UserError(f"--phase: '{op}': not with routing.shared_expert_ranks yet; set it to 0")
     counted = routed.rank_tokens if paths.counts_expert_copies else routed.copies.to_rank
-    to_rank, to_node = (each.mean(axis=(0, 1)) for each in (counted, routed.copies.to_node))
+    groups = resolved.layout.expert_rank_groups()
+    to_rank, to_node = (_of_groups(each, len(groups), drawn) for each in (counted, routed.copies.to_node))
     formats = resolved.scenario.precision
     size = token_bytes(model.hidden, formats.dispatch if op == "dispatch" else formats.combine)
     cost = dispatch_cost(paths, op, to_rank, to_node, size)
-    source, target, copies = _copies(resolved.layout.expert_rank_groups(), paths, to_rank, to_node)
+    source, target, copies = _copies(groups, paths, to_rank, to_node)
     if op == "combine":
         source, target = target, source
     net = resolved.machine.network
     net = over_nics(net) if resolved.scenario.transport.path == "nic" else net
-    note = f"one MoE layer of one micro-batch, {size:,.0f} bytes per copy, mean of the drawn routing, all EP groups"
-    return Traffic(net, source, target, copies * size, float(cost.time_s), note)
+    what = "a drawn one for each EP group" if drawn else "mean of the drawn routing, all EP groups"
+    note = f"one MoE layer of one micro-batch, {size:,.0f} bytes per copy, {what}"
+    return Traffic(net, source, target, copies * size, float(cost.time_s.max()), note)
+
+
+def _of_groups(copies: Floats, groups: int, drawn: bool) -> Floats:
+    """Return the copies in each group, ``[groups, ranks or nodes]``, from ``[batches, layers, ranks or nodes]``."""
+    every = copies.reshape(-1, copies.shape[-1])
+    if not drawn:
+        return np.tile(every.mean(axis=0), (groups, 1))
+    return every[np.linspace(0, len(every), groups, endpoint=False).astype(np.int64)]
 
 
 def _routed(resolved: Setup) -> Routed | None:
@@ -96,11 +108,17 @@ def _routed(resolved: Setup) -> Routed | None:
 
 
 def _copies(groups: Ranks, paths: ExpertPaths, to_rank: Floats, to_node: Floats) -> tuple[Ranks, Ranks, Floats]:
-    """Return the copies between ranks: straight there, or to the node's rank of equal rail and onwards."""
+    """Return the copies between ranks: straight there, or to the node's rank of equal rail and onwards.
+
+    Parameters
+    ----------
+    to_rank, to_node
+        ``[groups, ranks]`` and ``[groups, nodes]`` copies that arrive.
+    """
     members = paths.ranks
     if not paths.forwarded:
         source, target = np.repeat(groups, members, axis=1), np.tile(groups, (1, members))
-        return source.ravel(), target.ravel(), np.tile(to_rank / members, groups.size)
+        return source.ravel(), target.ravel(), np.tile(to_rank / members, members).ravel()
     sizes, node_of = paths.node_ranks, paths.node_of
     starts = np.cumsum(sizes) - sizes
     local = np.arange(members) - starts[node_of]
@@ -108,12 +126,12 @@ def _copies(groups: Ranks, paths: ExpertPaths, to_rank: Floats, to_node: Floats)
     there = np.repeat(groups, paths.nodes, axis=1).ravel(), groups[:, peer].ravel()
     inside = np.nonzero(node_of[:, None] == node_of[None, :])
     onwards = groups[:, inside[0]].ravel(), groups[:, inside[1]].ravel()
-    share = to_rank[inside[1]] / sizes[node_of[inside[1]]]
-    copies = np.concatenate([np.tile(to_node / members, groups.size), np.tile(share, len(groups))])
+    share = to_rank[:, inside[1]] / sizes[node_of[inside[1]]]
+    copies = np.concatenate([np.tile(to_node / members, members).ravel(), share.ravel()])
     return np.concatenate([there[0], onwards[0]]), np.concatenate([there[1], onwards[1]]), copies
 
 
-def _pipeline(resolved: Setup) -> Traffic:
+def _pipeline(resolved: Setup, _drawn: bool) -> Traffic:
     """Activations of one micro-batch from every stage to the next."""
     placed, scenario = resolved.layout, resolved.scenario
     if scenario.workload.phase != "training" or placed.pipeline == 1:
@@ -126,7 +144,7 @@ def _pipeline(resolved: Setup) -> Traffic:
     return Traffic(resolved.machine.network, source, target, np.full(source.size, size), hop_s, note)
 
 
-def _gradients(resolved: Setup) -> Traffic:
+def _gradients(resolved: Setup, _drawn: bool) -> Traffic:
     """Reduce-scatter of gradients and all-gather of weights around rings, a ring per rank of a node."""
     if resolved.scenario.workload.phase != "training":
         raise UserError("--phase: 'gradients': only training has them; use another")
@@ -161,9 +179,9 @@ def _rings(net: Network, groups: Ranks, size_bytes: Floats) -> tuple[Ranks, Rank
     return order.ravel(), np.roll(order, -1, axis=1).ravel(), size
 
 
-OPERATIONS: dict[str, Callable[[Setup], Traffic]] = {
-    "dispatch": lambda resolved: _exchange(resolved, "dispatch"),
-    "combine": lambda resolved: _exchange(resolved, "combine"),
+OPERATIONS: dict[str, Callable[[Setup, bool], Traffic]] = {
+    "dispatch": lambda resolved, drawn: _exchange(resolved, "dispatch", drawn),
+    "combine": lambda resolved, drawn: _exchange(resolved, "combine", drawn),
     "pipeline": _pipeline,
     "gradients": _gradients,
 }
