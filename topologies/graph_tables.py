@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import networkx as nx
@@ -89,20 +91,22 @@ def read_vertices(graph: "nx.DiGraph[Any]") -> tuple[Vertices, NDArray[np.int32]
 def read_edges(graph: "nx.DiGraph[Any]", vertices: Vertices) -> Edges:
     """Return all edges; each is positive and finite, and has its equal in reverse."""
     number = {name: index for index, name in enumerate(vertices.names)}
-    listed = list(graph.edges(data=True))
+    around = dict(graph.adjacency())
+    found = list(chain.from_iterable(near.values() for near in around.values()))
+    needed = ("bytes_per_s", "latency_s", "plane")
     try:
-        table = np.array([(d["bytes_per_s"], d["latency_s"], d["plane"]) for _, _, d in listed], dtype=np.float64)
+        columns = np.fromiter(map(itemgetter(*needed), found), [(key, np.float64) for key in needed], len(found))
     except (KeyError, TypeError, ValueError):
-        needed = {"bytes_per_s", "latency_s", "plane"}
-        lacking = [(u, v, sorted(needed - set(d))) for u, v, d in listed if needed - set(d)]
+        lacking = [(u, v, sorted({*needed} - set(d))) for u, v, d in graph.edges(data=True) if {*needed} - set(d)]
         refuse([f"edge {u!r} -> {v!r}: missing {', '.join(names)}; set it" for u, v, names in lacking])
         raise TopologyError("graph: an edge's bytes_per_s, latency_s or plane is not a number; give numbers") from None
-    table = table.reshape(-1, 3)
-    source = np.array([number[u] for u, _, _ in listed], dtype=np.int64)
-    target = np.array([number[v] for _, v, _ in listed], dtype=np.int64)
+    starts = np.fromiter(map(number.__getitem__, around), np.int64, len(around))
+    source = np.repeat(starts, np.fromiter(map(len, around.values()), np.int64, len(around)))
+    target = np.fromiter(map(number.__getitem__, chain.from_iterable(around.values())), np.int64, len(found))
+    rate, latency, own = (np.ascontiguousarray(columns[key]) for key in needed)
     planes = len(read_planes(graph))
-    known = np.isin(table[:, 2], np.arange(planes))
-    edges = Edges(source, target, table[:, 0], table[:, 1], np.where(known, table[:, 2], -1).astype(np.int64))
+    known = (own >= 0) & (own < planes) & (own == np.floor(own))
+    edges = Edges(source, target, rate, latency, np.where(known, own, -1).astype(np.int64))
     linked = np.bincount(source, minlength=len(vertices.names)) > 0
     loose = np.flatnonzero(~linked[vertices.ranks :]) + vertices.ranks
     refuse([f"vertex {vertices.names[i]!r}: no link leaves it; join it to the rest, or remove it" for i in loose])
@@ -122,11 +126,12 @@ def _check_edges(edges: Edges, vertices: Vertices, planes: int) -> None:
     problems += lines(edges.plane < 0, f"plane must be a number from 0 to {planes - 1}")
     size = len(vertices.names)
     forward, backward = edges.source * size + edges.target, edges.target * size + edges.source
-    one_way = ~np.isin(forward, backward)
-    problems += lines(one_way, "no way back; links are full duplex, add the reverse edge")
-    if not one_way.any():
+    order, back = (np.argsort(each, kind="stable") for each in (forward, backward))  # nearly in order
+    if (forward[order] != backward[back]).any():
+        problems += lines(~np.isin(forward, backward), "no way back; links are full duplex, add the reverse edge")
+    else:
         reverse = np.empty_like(forward)
-        reverse[np.argsort(forward)] = np.argsort(backward)
+        reverse[order] = back
         uneven = (rate != rate[reverse]) | (edges.plane != edges.plane[reverse])
         problems += lines(
             uneven & np.isfinite(rate), "the reverse edge differs in bytes_per_s or plane; make them equal"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from topologies.errors import TopologyError
 from topologies.graph_tables import Edges, Floats, Ints, Vertices, read_edges, read_planes, read_vertices
 from topologies.network import CROSS_RAIL, Network, Plane, Tier
+from topologies.pieces import one_of_each, pieces
 from topologies.routes import Policy, Routes, build_routes, distances, path_latency_s
 
 REACH = 2**24  # links x ranks up to which the diameter is exact
@@ -149,12 +150,9 @@ def _reduce_routed(
     names = tuple(str(vertices.names[i]) for i in [*range(ranks), *here.tolist()])
     source, target = position[edges.source], position[edges.target]
     routes = build_routes(names, source, target, edges.bytes_per_s, edges.latency_s, policy)
-    label, before = np.arange(len(names)), None
-    while before is None or (label != before).any():
-        before = label.copy()
-        np.minimum.at(label, source, label[target])
+    label = pieces(routes)
     domain, size = _number(label[:ranks])
-    hops, latency = _reach(routes, ranks)
+    hops, latency = _reach(*one_of_each(routes, ranks, label))
     top = vertices.tier[here[level[here].argmax()]] if here.size else "node"
     linked = np.bincount(edges.source, minlength=ranks)[:ranks] > 0
     port = np.where(linked, np.bincount(source, edges.bytes_per_s, ranks)[:ranks], np.inf)

@@ -84,6 +84,16 @@ size = np.ones(source.size)
 time_s, loads = best(lambda: link_loads(net, source, target, size), 1)
 report(time_s=time_s, least=float(loads[0].size_bytes.min()), most=float(loads[0].size_bytes.max()), side=side)
 """
+REDUCED = """
+from topologies.build import damaged_graph
+from topologies.reduction import reduce_graph
+spec = catalogue.cluster("atlas-950-superpod")
+parts = spec, catalogue.accelerator(spec.chip), {each.id: each for each in catalogue.fabrics()}
+graph = damaged_graph(*parts, ranks, ()).graph
+time_s, net = best(lambda: reduce_graph(graph), 1)
+hops = [tier.hops for tier in net.tiers]
+report(time_s=time_s, hops=hops, domains=[int(tier.domain.max()) + 1 for tier in net.tiers])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -161,4 +171,15 @@ def test_all_to_all_over_routes(root: Path, report: list[Row]) -> None:
         assert each["least"] == pytest.approx(expected)
         assert each["most"] == pytest.approx(expected)
     report.append(("uniform all-to-all, torus of 1,000, routed", figure(found[-1]), ""))
+    report.append(("  growth", exponent, ""))
+
+
+def test_reduction_of_meshed_racks(root: Path, report: list[Row]) -> None:
+    found, exponent = growth(root, REDUCED, (8192, 65_536, 131_072))
+    assert found[0]["hops"] == [2, 2, 4]
+    for ranks, each in zip((65_536, 131_072), found[1:], strict=True):
+        assert each["hops"] == [2, 2, 4, 4, 6]
+        assert each["domains"][1:3] == [ranks // 64, ranks // 8192]
+    report.append(("Atlas 950, 8,192 ranks, graph to arrays", figure(found[0]), "< 0.1 s"))
+    report.append(("Atlas 950, 131,072 ranks, graph to arrays", figure(found[-1]), "< 2 s"))
     report.append(("  growth", exponent, ""))
