@@ -300,9 +300,10 @@ def _operator_constants(resolved: Setup) -> set[tuple[OperatorClass, str]]:
 
 def _fabric_constants(resolved: Setup) -> list[str]:
     """Parts of a fabric's calibration that the run read."""
-    collectives = resolved.scenario.workload.phase == "training" or resolved.layout.tensor > 1
+    copies = resolved.exchange == "copies"
+    collectives = resolved.scenario.workload.phase == "training" or resolved.layout.tensor > 1 or not copies
     exchange = resolved.scenario.transport.library or resolved.mode.replace("-", "_")
-    return ["collective"] * collectives + [exchange] * (resolved.paths is not None)
+    return ["collective"] * collectives + [exchange] * (resolved.paths is not None and copies)
 
 
 def _training_notes(step: TrainingStep) -> list[str]:

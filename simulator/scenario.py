@@ -218,7 +218,8 @@ class Transport(Section):
     library: str | None = Field(
         default=None,
         description="another library than the usual one of the mode, where the fabric's calibration has one: "
-        "'hybrid-ep', 'deepep', 'one-sided'",
+        "'hybrid-ep', 'deepep', 'one-sided'; serving: 'all-gather' sends all tokens to all ranks of the EP group and "
+        "reduces and scatters the results, as engines do without an all-to-all library",
     )
     path: Literal["auto", "nic"] = Field(
         default="auto",

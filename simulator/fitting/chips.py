@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from simulator.calibration.chips import chip_calibration, overlapped_s
+from simulator.cost.roofline import operator_time
 from simulator.fitting.samples import Sample, kernel_sample
 from simulator.fitting.training_kernels import training_samples
 from topologies.catalogue import accelerator
@@ -96,6 +97,28 @@ def infersim_gemm_samples(measured: Sequence[Row]) -> Iterator[Sample]:
                 rows = float(match[part + 1]) * peak * measured_s / (2.0 * experts * inner * outer)
                 op = _gemm(experts, rows, inner, outer, "fp8")
                 yield kernel_sample(op, "h800", "fp8", measured_s, f"{row['id']} K={inner}")
+
+
+def sglang_expert_samples(imbalance: Sequence[Row]) -> Iterator[Sample]:
+    """Yield the experts of DeepSeek-V3 in SGLang's decode on H200, balanced routing, the mean of their two GEMMs.
+
+    Up to 64 rows per expert: beyond, tiles fill up and the time hardly grows. The activation between the GEMMs is taken
+    off at the constants of elementwise work.
+    """
+    text = re.compile(r"aic-h200-moe-generation-ep(\d+)-t(\d+)-uniform$")
+    model, precision = load_model("deepseek-v3"), Precision("fp8", "fp8")
+    for row in imbalance:
+        match = text.match(row["id"])
+        if not match or int(match[2]) * 8 / 256 > 64:
+            continue
+        rows = np.full(256 // int(match[1]), int(match[2]) * 8 / 256)
+        ops = expert_operators(model, rows, "decode", precision)
+        times = operator_time(ops, accelerator("h200"), chip_calibration("h800")).total_s
+        gemms = np.array([kind == "grouped_gemm" for kind in ops.classes])
+        measured_s = float(row["value_norm"]) * 1e-6 - float(times[~gemms].sum())
+        mean = [float(values[gemms].mean()) for values in (ops.flop, ops.weight_bytes, ops.activation_bytes)]
+        op = Operator("experts", "grouped_gemm", "fp8", mean[0], mean[1], mean[2], 0.0)
+        yield kernel_sample(op, "h200", "fp8", measured_s / gemms.sum(), row["id"])
 
 
 def mla_samples(measured: Sequence[Row]) -> Iterator[Sample]:
@@ -219,7 +242,7 @@ def fit_all(measured_dir: Path, reference_dir: Path) -> dict[tuple[str, str], Fi
     Parameters
     ----------
     measured_dir, reference_dir
-        Folders that hold `inference.csv` and `training.csv`, and `achieved_efficiency.csv`.
+        Folders that hold `inference.csv`, `imbalance.csv` and `training.csv`, and `achieved_efficiency.csv`.
     """
     measured, reference = _rows(measured_dir / "inference.csv"), _rows(reference_dir / "achieved_efficiency.csv")
     h800_gemm = [*deepgemm_samples(reference), *infersim_gemm_samples(measured)]
@@ -248,8 +271,12 @@ def fit_all(measured_dir: Path, reference_dir: Path) -> dict[tuple[str, str], Fi
         for group in ("attention_prefill", "attention_backward")
     ]
     cann_fixed = {"memory_efficiency": MLA_910C_STREAM, "launch_s": 0.0}  # milliseconds long: launch can't be seen
+    h800_fit = fit(h800_gemm, gemm_free, {"memory_efficiency": H800_STREAM})
+    h200_experts = list(sglang_expert_samples(_rows(measured_dir / "imbalance.csv")))
+    h200_fixed = {name: h800_fit.constants["grouped_gemm"][name] for name in ("compute_efficiency", "overlap_exponent")}
     return {
-        ("h800", "fp8"): fit(h800_gemm, gemm_free, {"memory_efficiency": H800_STREAM}),
+        ("h800", "fp8"): h800_fit,
+        ("h200", "fp8"): fit(h200_experts, {"memory_efficiency": (), "launch_s": ()}, h200_fixed),
         ("h800", "bf16"): _together(decode_fit, prefill_fit, backward, vector),
         ("b200", "bf16"): _together(b200_gemm, *b200_attention),
         ("ascend-910c", "int8"): fit(

@@ -1,16 +1,15 @@
 """Time of one transformer layer on one rank, part by part, for every batch and MoE layer at once."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.expert_parallel import ExpertPaths, token_bytes
-from simulator.cost.expert_parallel_time import dispatch_cost
+from simulator.cost.expert_parallel import ExpertPaths, Op
 from simulator.cost.roofline import operator_time
 from simulator.phase.collectives import group_cost
 from simulator.phase.context_parallel import context_parallel_s
+from simulator.phase.exchange import ROUNDING, Exchange, exchange_parts
 from simulator.phase.machine import Machine
 from simulator.phase.routed import Routed
 from simulator.plan import Layout
@@ -33,7 +32,6 @@ from workloads.operators import (
 Floats = NDArray[np.float64]
 ACTIVATION_BYTES = 2.0
 PIECE_VALUES = 50_000
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,8 @@ class Share:
         Payload formats on the wire.
     core_share
         Share of the cores that communication kernels leave to compute while they run beside it.
+    exchange
+        See `simulator.phase.exchange`.
     """
 
     tokens: float
@@ -64,6 +64,7 @@ class Share:
     dispatch: str
     combine: str
     core_share: float = 1.0
+    exchange: Exchange = "copies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +124,21 @@ def layer_times(
         blocks = blocks + context_parallel_parts(model, machine, layout, share)
     if routed is None or model.experts is None:
         return LayerTimes(blocks, dense, np.zeros(len(PARTS)), nothing, nothing, nothing)
-    # Under TP the router and the shared expert run on the rank's slice of the tokens, which is also what it dispatches.
-    local = share.tokens / tp
+    # Under TP the router and the shared expert run on the rank's slice of the tokens, which is also what it dispatches;
+    # where every rank has all tokens of the EP group, on all of them.
+    summed = share.exchange == "summed"
+    local, split = (share.tokens, tp) if summed else (share.tokens / tp, 1)
     before = operator_parts(router_operators(model, local, share.phase), machine, share.core_share)
-    shared = shared_expert_operators(model, local, share.phase, share.precision)
+    shared = shared_expert_operators(model, local, share.phase, share.precision, split)
     if shared is not None and not routed.shared_ranks:
         before = before + operator_parts(shared, machine, share.core_share)
+
+    def moved(op: Op, dtype: str) -> Floats:
+        return exchange_parts(op, share.exchange, model.hidden, dtype, routed, paths, machine, layout)
+
+    experts = _experts(model, machine, share, routed)
     return LayerTimes(
-        blocks,
-        dense,
-        before,
-        _exchange("dispatch", model.hidden, share.dispatch, routed, paths),
-        _experts(model, machine, share, routed),
-        _exchange("combine", model.hidden, share.combine, routed, paths),
+        blocks, dense, before, moved("dispatch", share.dispatch), experts, moved("combine", share.combine)
     )
 
 
@@ -212,30 +215,3 @@ def _pieces(slot_tokens: Floats) -> list[Floats]:
     """Split along the batches into pieces whose operators stay in the processor's cache."""
     pieces = -(-slot_tokens.size // PIECE_VALUES)
     return np.array_split(slot_tokens, min(max(pieces, 1), len(slot_tokens)))
-
-
-def _exchange(
-    op: Literal["dispatch", "combine"], hidden: int, dtype: str, routed: Routed, paths: ExpertPaths | None
-) -> Floats:
-    """Dispatch or combine: its balanced time under its own name, what the busiest link adds as `imbalance_wait`."""
-    to_rank = routed.rank_tokens if paths and paths.counts_expert_copies else routed.copies.to_rank
-    to_node = routed.copies.to_node
-    parts = np.zeros((*to_rank.shape[:2], len(PARTS)))
-    if paths is None:
-        return parts
-    if routed.shared_ranks:  # each token goes to one of the shared-expert ranks too; they come first
-        to_rank = _after_shared(to_rank, routed.shared_ranks, routed.tokens)
-        to_node = _after_shared(to_node, paths.nodes - to_node.shape[-1], routed.tokens)
-    cost = dispatch_cost(paths, op, to_rank, to_node, token_bytes(hidden, dtype))
-    wait = cost.bandwidth_s - cost.balanced_s
-    wait = np.where(wait > cost.bandwidth_s * ROUNDING, wait, 0.0)
-    parts[..., PART_INDEX[op]] = cost.time_s - wait
-    parts[..., PART_INDEX["imbalance_wait"]] = wait
-    return parts
-
-
-def _after_shared(copies: Floats, places: int, tokens: int) -> Floats:
-    if places < 1:
-        return copies
-    shared = np.full((*copies.shape[:-1], places), tokens / places)
-    return np.concatenate([shared, copies], axis=-1)

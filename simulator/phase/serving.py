@@ -66,6 +66,7 @@ def serving_iteration(resolved: Setup) -> ServingIteration:
         scenario.precision.dispatch,
         scenario.precision.combine,
         resolved.core_share if halves == 2 else 1.0,
+        resolved.exchange,
     )
     routed = resolved.routed(
         share.tokens / placed.tensor, share.sequences * placed.expert / placed.tensor, ITERATIONS * halves

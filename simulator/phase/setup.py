@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode
 from simulator.errors import USER_ERRORS, UserError
+from simulator.phase.exchange import ALL_GATHER, Exchange, exchange_of
 from simulator.phase.group import routing_problems
 from simulator.phase.machine import Machine, machine
 from simulator.phase.routed import Routed, route
@@ -38,9 +39,14 @@ class Setup:
         return of_family(self.scenario.routing, self.model.id)
 
     @property
+    def exchange(self) -> Exchange:
+        """How the ranks of an EP group exchange tokens."""
+        return exchange_of(self.scenario, self.layout)
+
+    @property
     def core_share(self) -> float:
         """Share of the cores left to compute while dispatch and combine run beside it."""
-        return compute_share(self.machine.chip, self.paths)
+        return compute_share(self.machine.chip, self.paths if self.exchange == "copies" else None)
 
     def routed(self, tokens_per_rank: float, sequences: float, batches: int) -> Routed | None:
         """Return the routed tokens of one EP group, or None for a dense model.
@@ -225,6 +231,8 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             f"workload.tokens_per_rank = {workload.tokens_per_rank}: below one prompt of "
             f"{workload.sequence_tokens} tokens; use at least workload.sequence_tokens"
         )
+    if workload.phase == "training" and scenario.transport.library == ALL_GATHER:
+        problems.append(f"transport.library = '{ALL_GATHER}': serving only; leave it out")
     problems += routing_problems(scenario.routing)
     if plan.expert > 1 and not model.experts:
         problems.append(f"plan.expert = {plan.expert}: {model.name} has no routed experts; use 1")

@@ -75,6 +75,8 @@ def _exchange(resolved: Setup, op: Op, drawn: bool) -> Traffic:
     routed = _routed(resolved)
     if paths is None or routed is None:
         raise UserError(f"--phase: '{op}': nothing is exchanged at plan.expert = 1 or without experts; use another")
+    if resolved.exchange != "copies":
+        raise UserError(f"--phase: '{op}': a collective of all tokens here, not copies to experts; use another")
     if routed.shared_ranks:
         raise UserError(f"--phase: '{op}': not with routing.shared_expert_ranks yet; set it to 0")
     counted = routed.rank_tokens if paths.counts_expert_copies else routed.copies.to_rank

@@ -2,6 +2,7 @@
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, library_mode, over_nics
 from simulator.errors import UserError
+from simulator.phase.exchange import ALL_GATHER
 from simulator.phase.machine import Machine
 from simulator.plan import Layout
 from simulator.scenario import Scenario
@@ -17,7 +18,7 @@ def transport_mode(scenario: Scenario, target: Machine) -> Mode:
         If the library is not calibrated on the machine's fabrics, or has another mode.
     """
     asked = scenario.transport
-    if asked.library is None:
+    if asked.library is None or asked.library == ALL_GATHER:
         usual: Mode = "low-latency" if scenario.workload.phase == "decode" else "normal"
         return usual if asked.mode == "auto" else asked.mode
     mode = library_mode(target.network, asked.library, target.calibrations.fabric)
@@ -40,7 +41,8 @@ def transport_paths(scenario: Scenario, target: Machine, placed: Layout, mode: M
     asked, constants = scenario.transport, target.calibrations.fabric
     net = over_nics(target.network) if asked.path == "nic" else target.network
     groups = placed.expert_rank_groups()
-    paths = expert_paths(net, groups, mode, constants, library=asked.library, cores=asked.cores)
+    library = None if asked.library == ALL_GATHER else asked.library
+    paths = expert_paths(net, groups, mode, constants, library=library, cores=asked.cores)
     _check_cores(target.chip, paths.cores)
     return paths
 

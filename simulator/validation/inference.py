@@ -6,7 +6,7 @@ from typing import Any
 from simulator.result import Result
 from simulator.run import run
 from simulator.scenario_file import validate
-from simulator.validation.cells import Cells, RowError, shorten
+from simulator.validation.cells import Cells, RowError, data, shorten
 from simulator.validation.names import counted_per_package, find_cluster, find_model, formats, packages_of_ranks
 from topologies.specs import ClusterSpec
 from workloads.models.specs import ModelSpec
@@ -16,6 +16,7 @@ OVERLAPS = {"none": "none", "single-batch": "none", "two-microbatch": "two-micro
 KV = {"bf16", "fp16", "fp8", "int8"}
 # Of a whole service only the decode iteration is in steady state: the rest waits in queues.
 SERVICE_METRICS = ("tpot_ms", "tokens_per_s_per_user")
+LITTLE_ROUNDS = 8
 Metric = tuple[str, Callable[[Result], float]]
 
 
@@ -40,11 +41,34 @@ def predict(cells: Cells) -> tuple[float, str]:
         raise RowError(f"not supported yet: {name} of a whole service (queueing)")
     spec, table = scenario_table(cells, "prefill" if phase == "prefill" else "decode")
     result = run(validate(table, table["name"]), allow_oom=True)
+    if phase == "service":
+        result = _with_those_in_decode(cells, table, result)
     short = max(use.short_bytes for use in result.memory)
     if short:
         cells.note("memory", f"predicted short by {short / 2**30:.1f} GiB, run all the same")
     unit, metric = METRICS[name]
     return metric(result) * _scale(cells, name, spec), unit
+
+
+def _with_those_in_decode(cells: Cells, table: dict[str, Any], result: Result) -> Result:
+    """Return the iteration with as many sequences as are in decode; the others wait or are in prefill.
+
+    By Little's law their share is that of decode in the time of a request, whose TTFT is a figure of the row. The
+    batch and the time per token depend on each other; a few rounds settle them, as more sequences never take less time.
+    """
+    if not cells.stated("ttft_ms") or not cells.stated("gen_len"):
+        return result
+    workload, batch = table["workload"], cells.positive("batch_per_rank")
+    ttft_s, tokens = cells.number("ttft_ms") * 1e-3, cells.positive("gen_len")
+    for _ in range(LITTLE_ROUNDS):
+        decode_s = _tpot_s(result) * tokens
+        settled = max(1, round(batch * decode_s / (decode_s + ttft_s)))
+        if settled == workload["batch_per_rank"]:
+            break
+        workload["batch_per_rank"] = settled
+        result = run(validate(table, table["name"]), allow_oom=True)
+    cells.note("batch_per_rank", f"{workload['batch_per_rank']} in decode of {batch:g} in flight (Little's law, TTFT)")
+    return result
 
 
 def scenario_table(cells: Cells, phase: str) -> tuple[ClusterSpec, dict[str, Any]]:
@@ -154,7 +178,9 @@ def _overlap(cells: Cells, expert: int) -> str:
             raise RowError(f"overlap '{shorten(stated)}' unknown; two-microbatch, single-batch or none")
         return OVERLAPS[stated]
     cells.text("overlap")
-    overlap = "two-microbatch" if expert >= WIDE_EP_RANKS else "none"
+    engine = cells.stated("engine").partition(" ")[0]
+    single = engine in data("names")["one_batch_engines"]
+    overlap = "two-microbatch" if expert >= WIDE_EP_RANKS and not single else "none"
     cells.resolve("overlap", overlap)
     return overlap
 
