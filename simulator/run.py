@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.analytic.longest_path import longest_path
-from simulator.cost.memory import serving_memory, training_memory
+from simulator.cost.memory import training_memory
 from simulator.economics import Money, money
 from simulator.engine.execute import execute
 from simulator.errors import UserError
 from simulator.phase.machine import machine_sources
 from simulator.phase.repeats import repeat_warnings
 from simulator.phase.routed import Routed, routing_notes, routing_source
-from simulator.phase.serving import ITERATIONS, ServingIteration, serving_iteration
+from simulator.phase.serving import ITERATIONS, ServingIteration, asked_load, kept_memory, serving_iteration
 from simulator.phase.setup import Setup, setup
 from simulator.phase.training import MAX_REPLICAS, TrainingStep, training_step
 from simulator.program import PART_INDEX, Program, attribute, without
 from simulator.result import PARTS, MemoryUse, Result, Source
 from simulator.scenario import Scenario
 from simulator.scenario_file import digest
-from workloads.operators import BYTES, OperatorClass, kv_bytes_per_sequence, model_flop_per_token
+from workloads.operators import OperatorClass, model_flop_per_token
 
 Floats = NDArray[np.float64]
 MFU_CONVENTION = (
@@ -81,7 +81,9 @@ def simulate(scenario: Scenario, allow_oom: bool = False) -> Simulation:
         result = _result(resolved, parts, step.routed, memory, warnings, 1.0, _training_notes(step))
         return Simulation(result, *ran, step.replicas)
     iteration = serving_iteration(resolved)
-    memory = _serving_memory(resolved, iteration)
+    routed = iteration.routed
+    slots, imbalance = (routed.slot_tokens.shape[-1], routed.imbalance) if routed else (0, 1.0)
+    memory = kept_memory(resolved, asked_load(resolved), slots, imbalance)
     warnings = _refuse_oom(memory, allow_oom)
     parts, ran = _serve(iteration, evaluate)
     notes = _serving_notes(iteration)
@@ -210,26 +212,6 @@ def _training_memory(resolved: Setup, routed: Routed | None) -> tuple[MemoryUse,
         scenario.workload.sequence_tokens * scenario.plan.micro_batch_sequences / resolved.layout.context,
         routed.imbalance if routed else 1.0,
         resolved.machine.memory_bytes,
-    )
-
-
-def _serving_memory(resolved: Setup, iteration: ServingIteration) -> tuple[MemoryUse, ...]:
-    scenario, workload, model = resolved.scenario, resolved.scenario.workload, resolved.model
-    sequences = workload.batch_per_rank or (workload.tokens_per_rank or 0) / workload.sequence_tokens
-    per_sequence = float(kv_bytes_per_sequence(model, workload.sequence_tokens, BYTES[scenario.precision.kv]))
-    split = 1 if model.attention.kind == "mla" else min(resolved.layout.tensor, model.attention.kv_heads)
-    routed = iteration.routed
-    return serving_memory(
-        model,
-        resolved.counts,
-        resolved.layout,
-        scenario.precision.gemm,
-        sequences * per_sequence / split,
-        routed.slot_tokens.shape[-1] if routed else 0,
-        float(workload.tokens_per_rank or sequences * 2),
-        routed.imbalance if routed else 1.0,
-        resolved.machine.memory_bytes,
-        scenario.routing.shared_expert_ranks,
     )
 
 

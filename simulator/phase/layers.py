@@ -109,29 +109,10 @@ def layer_times(
     paths
         How the EP group loads the network; None where EP is 1.
     """
-    tp = layout.tensor
-    attention = attention_operators(
-        model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp, layout.context
-    )
+    blocks, dense, before = local_parts(model, machine, layout, share, bool(routed and routed.shared_ranks))
     nothing = np.zeros((1, 0, len(PARTS)))
-    block_tp = tensor_parallel_parts(machine, layout, share.tokens * model.hidden * ACTIVATION_BYTES)
-    dense = np.zeros(len(PARTS))
-    if model.dense_layers:
-        ops = dense_ffn_operators(model, share.tokens, share.phase, share.precision, tp)
-        dense = operator_parts(ops, machine, share.core_share) + block_tp
-    blocks = operator_parts(attention, machine, share.core_share) + block_tp
-    if layout.context > 1:
-        blocks = blocks + context_parallel_parts(model, machine, layout, share)
     if routed is None or model.experts is None:
         return LayerTimes(blocks, dense, np.zeros(len(PARTS)), nothing, nothing, nothing)
-    # Under TP the router and the shared expert run on the rank's slice of the tokens, which is also what it dispatches;
-    # where every rank has all tokens of the EP group, on all of them.
-    summed = share.exchange == "summed"
-    local, split = (share.tokens, tp) if summed else (share.tokens / tp, 1)
-    before = operator_parts(router_operators(model, local, share.phase), machine, share.core_share)
-    shared = shared_expert_operators(model, local, share.phase, share.precision, split)
-    if shared is not None and not routed.shared_ranks:
-        before = before + operator_parts(shared, machine, share.core_share)
 
     def moved(op: Op, dtype: str) -> Floats:
         return exchange_parts(op, share.exchange, model.hidden, dtype, routed, paths, machine, layout)
@@ -140,6 +121,41 @@ def layer_times(
     return LayerTimes(
         blocks, dense, before, moved("dispatch", share.dispatch), experts, moved("combine", share.combine)
     )
+
+
+def local_parts(
+    model: ModelSpec, machine: Machine, layout: Layout, share: Share, shared_elsewhere: bool
+) -> tuple[Floats, Floats, Floats]:
+    """Return what does not depend on the routing, ``[len(PARTS)]`` each: `LayerTimes.attention` to `before_experts`.
+
+    Parameters
+    ----------
+    shared_elsewhere
+        Whether ranks of their own hold the shared experts.
+    """
+    tp = layout.tensor
+    attention = attention_operators(
+        model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp, layout.context
+    )
+    block_tp = tensor_parallel_parts(machine, layout, share.tokens * model.hidden * ACTIVATION_BYTES)
+    dense, before = np.zeros(len(PARTS)), np.zeros(len(PARTS))
+    if model.dense_layers:
+        ops = dense_ffn_operators(model, share.tokens, share.phase, share.precision, tp)
+        dense = operator_parts(ops, machine, share.core_share) + block_tp
+    blocks = operator_parts(attention, machine, share.core_share) + block_tp
+    if layout.context > 1:
+        blocks = blocks + context_parallel_parts(model, machine, layout, share)
+    if model.experts is None:
+        return blocks, dense, before
+    # Under TP the router and the shared expert run on the rank's slice of the tokens, which is also what it dispatches;
+    # where every rank has all tokens of the EP group, on all of them.
+    summed = share.exchange == "summed"
+    local, split = (share.tokens, tp) if summed else (share.tokens / tp, 1)
+    before = operator_parts(router_operators(model, local, share.phase), machine, share.core_share)
+    shared = shared_expert_operators(model, local, share.phase, share.precision, split)
+    if shared is not None and not shared_elsewhere:
+        before = before + operator_parts(shared, machine, share.core_share)
+    return blocks, dense, before
 
 
 def operator_parts(ops: Operators, machine: Machine, core_share: float = 1.0) -> Floats:

@@ -5,14 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.cost.memory import serving_memory
 from simulator.phase.fold import iteration_program, layer_blocks
-from simulator.phase.layers import Share, layer_times, operator_parts
+from simulator.phase.layers import LayerTimes, Share, layer_times, operator_parts
 from simulator.phase.migration import rebalancing_parts
 from simulator.phase.routed import Routed
 from simulator.phase.setup import Setup
 from simulator.program import Program
-from simulator.result import PARTS
-from workloads.operators import Phase, embedding_operators, head_operators, mtp_projection_operators
+from simulator.result import PARTS, MemoryUse
+from workloads.operators import (
+    BYTES,
+    Phase,
+    embedding_operators,
+    head_operators,
+    kv_bytes_per_sequence,
+    mtp_projection_operators,
+)
 
 Floats = NDArray[np.float64]
 # Iterations that are drawn: the analytic estimate averages their blocks, the event simulation runs each.
@@ -47,38 +55,127 @@ class ServingIteration:
         return iteration_program(blocks, self.ends, blocks.shape[1])
 
 
-def serving_iteration(resolved: Setup) -> ServingIteration:
-    """Return the iteration of a resolved prefill or decode scenario."""
-    scenario, placed, model = resolved.scenario, resolved.layout, resolved.model
-    workload = scenario.workload
-    context = float(workload.sequence_tokens)
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What each attention-DP rank has in one iteration.
+
+    Parameters
+    ----------
+    batch, context
+        Sequences, and tokens of each: KV length in decode, prompt in prefill.
+    tokens
+        Query tokens, drafted ones included.
+    drafts
+        Tokens drafted per sequence.
+    halves
+        Micro-batches that hide each other's communication: 1 or 2.
+    """
+
+    batch: float
+    context: float
+    tokens: float
+    drafts: int
+    halves: int
+
+
+def load_of(resolved: Setup, amount: float, context: float) -> Load:
+    """Return the load of a prefill or decode iteration.
+
+    Parameters
+    ----------
+    amount
+        Per attention-DP rank: sequences in decode, prompt tokens in prefill.
+    context
+        KV length in decode, prompt in prefill [tokens].
+    """
+    workload = resolved.scenario.workload
     decode = workload.phase == "decode"
-    drafts = model.mtp_layers if decode and workload.mtp_acceptance is not None else 0
-    batch = float(workload.batch_per_rank or 0) if decode else (workload.tokens_per_rank or 0) / context
-    tokens = batch * (1 + drafts) if decode else float(workload.tokens_per_rank or 0)
-    halves = 2 if scenario.plan.overlap == "two-microbatch" else 1
-    share = Share(
-        tokens / halves,
-        context,
-        batch / halves,
-        "decode" if decode else "prefill",
+    drafts = resolved.model.mtp_layers if decode and workload.mtp_acceptance is not None else 0
+    batch = amount if decode else amount / context
+    halves = 2 if resolved.scenario.plan.overlap == "two-microbatch" else 1
+    return Load(batch, context, batch * (1 + drafts) if decode else amount, drafts, halves)
+
+
+def share_of(resolved: Setup, load: Load) -> Share:
+    """Return one micro-batch of a load."""
+    formats = resolved.scenario.precision
+    return Share(
+        load.tokens / load.halves,
+        load.context,
+        load.batch / load.halves,
+        "decode" if resolved.scenario.workload.phase == "decode" else "prefill",
         resolved.precision,
-        scenario.precision.dispatch,
-        scenario.precision.combine,
-        resolved.core_share if halves == 2 else 1.0,
+        formats.dispatch,
+        formats.combine,
+        resolved.core_share if load.halves == 2 else 1.0,
         resolved.exchange,
     )
+
+
+def asked_load(resolved: Setup) -> Load:
+    """Return the load that the scenario asks for."""
+    workload = resolved.scenario.workload
+    amount = workload.batch_per_rank if workload.phase == "decode" else workload.tokens_per_rank
+    return load_of(resolved, float(amount or 0), float(workload.sequence_tokens))
+
+
+def drawn_layers(resolved: Setup, load: Load) -> tuple[LayerTimes, Routed | None]:
+    """Return the blocks of a layer for every drawn micro-batch, and the routing that was drawn."""
+    share, placed = share_of(resolved, load), resolved.layout
     routed = resolved.routed(
-        share.tokens / placed.tensor, share.sequences * placed.expert / placed.tensor, ITERATIONS * halves
+        share.tokens / placed.tensor, share.sequences * placed.expert / placed.tensor, ITERATIONS * load.halves
     )
-    times = layer_times(model, resolved.machine, placed, share, routed, resolved.paths)
+    return layer_times(resolved.model, resolved.machine, placed, share, routed, resolved.paths), routed
+
+
+def serving_iteration(resolved: Setup) -> ServingIteration:
+    """Return the iteration of a resolved prefill or decode scenario."""
+    model, load = resolved.model, asked_load(resolved)
+    times, routed = drawn_layers(resolved, load)
     blocks = layer_blocks(model, times)
-    blocks = np.broadcast_to(blocks, (4, ITERATIONS * halves, *blocks.shape[2:]))
-    blocks = blocks.reshape(4, ITERATIONS, halves, model.layers, len(PARTS))
-    module = times.moe_layers.mean(axis=(0, 1)) if model.moe_layers else times.dense_layer
-    ends = _ends(resolved, tokens, batch, drafts, halves * module) + rebalancing_parts(resolved, routed)
-    gained = 1.0 + sum((workload.mtp_acceptance or 0.0) ** (depth + 1) for depth in range(drafts))
-    return ServingIteration(resolved, blocks, ends, gained, routed)
+    blocks = np.broadcast_to(blocks, (4, ITERATIONS * load.halves, *blocks.shape[2:]))
+    blocks = blocks.reshape(4, ITERATIONS, load.halves, model.layers, len(PARTS))
+    ends = end_parts(resolved, load, times) + rebalancing_parts(resolved, routed)
+    return ServingIteration(resolved, blocks, ends, tokens_gained(resolved, load), routed)
+
+
+def tokens_gained(resolved: Setup, load: Load) -> float:
+    """Return the tokens that each sequence gains per iteration, with the drafts that are accepted."""
+    acceptance = resolved.scenario.workload.mtp_acceptance or 0.0
+    return 1.0 + sum(acceptance ** (depth + 1) for depth in range(load.drafts))
+
+
+def end_parts(resolved: Setup, load: Load, times: LayerTimes) -> Floats:
+    """Return what runs outside the layers, ``[len(PARTS)]`` [s]: embedding, logits, sampling, draft modules."""
+    module = times.moe_layers.mean(axis=(0, 1)) if resolved.model.moe_layers else times.dense_layer
+    return _ends(resolved, load.tokens, load.batch, load.drafts, load.halves * module)
+
+
+def kept_memory(resolved: Setup, load: Load, slots: int, imbalance: float) -> tuple[MemoryUse, ...]:
+    """Return the memory of the ranks of an instance under a load.
+
+    Parameters
+    ----------
+    slots
+        Routed-expert slots per rank and layer.
+    imbalance
+        Tokens on the busiest EP rank over the mean.
+    """
+    scenario, model = resolved.scenario, resolved.model
+    per_sequence = float(kv_bytes_per_sequence(model, round(load.context), BYTES[scenario.precision.kv]))
+    split = 1 if model.attention.kind == "mla" else min(resolved.layout.tensor, model.attention.kv_heads)
+    return serving_memory(
+        model,
+        resolved.counts,
+        resolved.layout,
+        scenario.precision.gemm,
+        load.batch * per_sequence / split,
+        slots,
+        load.tokens if scenario.workload.phase == "prefill" else load.batch * 2.0,
+        imbalance,
+        resolved.machine.memory_bytes,
+        scenario.routing.shared_expert_ranks,
+    )
 
 
 def _ends(resolved: Setup, tokens: float, batch: float, drafts: int, module: Floats) -> Floats:
