@@ -9,6 +9,7 @@ from reports.text import bullets, cell, table
 from simulator import units
 
 Records = Sequence[Mapping[str, Any]]
+_STYLES = {True: "green", False: "yellow", None: ""}
 
 
 def operations_table(records: Records) -> RenderableType:
@@ -25,23 +26,27 @@ def operations_table(records: Records) -> RenderableType:
         if place == 0 or group_name(record) != group_name(records[place - 1]):
             made.add_section()
             made.add_row(cell(group_name(record), "bold"))
-        style = {True: "green", False: "yellow", None: ""}[record["met"]]
+        style = _STYLES[record["met"]]
         made.add_row(
             cell(f"  {record['operation']}"),
             cell(record["rows"]),
             cell(record["fitted_on"]),
             cell(units.percent(record["mean"]), style),
             cell(units.percent(record["median"])),
-            cell("" if record["left_out"] is None else units.percent(record["left_out"])),
-            cell(
-                "" if record["aim"] is None else f"{'met' if record['met'] else 'missed'}, {record['aim']:.0%}", style
-            ),
+            cell(_left_out(record), _STYLES[record["left_out_met"]]),
+            cell(_aim(record), style),
         )
     missed = [
         f"{group_name(record)}, {record['operation']}: {record['cause']}" for record in records if record["cause"]
     ]
-    note = cell("left out: error of the same rows by constants that their series took no part in", "dim")
+    note = cell("left out: by constants that the rows' series took no part in; missed: over 1.5 times the aim", "dim")
     return Group(made, note, *([bullets("Likely causes of missed aims", missed)] if missed else []))
+
+
+def _left_out(record: Mapping[str, Any]) -> str:
+    if record["left_out"] is None:
+        return ""
+    return "missed, " * (record["left_out_met"] is False) + units.percent(record["left_out"])
 
 
 def _aim(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from matplotlib.patches import Arc, FancyBboxPatch
 
 from reports.style import INK, MUTED, SERIES_COLOURS, save, style
 from reports.text import shorten
-from reports.topology_layout import BOX, COPIES, FOLDED, GAP, LEFT, STACK, STEP, Scene, lay_out, layered
+from reports.topology_layout import BOX, COPIES, FOLDED, GAP, LEFT, PITCH, STACK, STEP, Scene, lay_out, layered
 from reports.topology_map import draw_maps
 from simulator.units import bytes_per_s, count, number, seconds
 from topologies.metrics import bisection_bytes_per_s, diameter_hops
@@ -136,17 +136,19 @@ def _draw_nodes(axes: Axes, scene: Scene) -> None:
             _text(axes, x - 0.05, middle - 0.13, note, MUTED, 8)
             if x == scene.stacks[-1] and scene.last_node < scene.network.ranks_per_node:
                 _text(axes, x - 0.05, middle - 0.3, f"(the last: {_ranks(scene.last_node)})", MUTED, 8)
-    pitch = scene.x[1] - scene.x[0] if len(scene.x) > 1 else 0.58
+    pitch = scene.x[1] - scene.x[0] if len(scene.x) > 1 else PITCH
     for rank, x in zip(scene.ranks, scene.x, strict=True):
         if rank == FOLDED:
             _text(axes, x, scene.y["rank"], ". . .")
             continue
         _box(axes, x, scene.y["rank"], 0.78 * pitch, (INK, INK))
         _text(axes, x, scene.y["rank"], str(rank), "white")
-        if "nic" in scene.y:
-            _line(axes, (x, scene.y["rank"] + BOX / 2), (x, scene.y["nic"] - 0.11), OUT)
-            _box(axes, x, scene.y["nic"], 0.78 * pitch, (TINTS[OUT], OUT), height=0.22)
-            _text(axes, x, scene.y["nic"], "NIC", size=7)
+    for x, width, ranks in scene.nics if "nic" in scene.y else []:
+        for rank_x in ranks:
+            end = rank_x if abs(rank_x - x) < width / 2 else x
+            _line(axes, (rank_x, scene.y["rank"] + BOX / 2), (end, scene.y["nic"] - 0.11), OUT)
+        _box(axes, x, scene.y["nic"], width, (TINTS[OUT], OUT), height=0.22)
+        _text(axes, x, scene.y["nic"], "NIC", size=7)
 
 
 def _draw_mesh(axes: Axes, scene: Scene) -> None:
@@ -190,18 +192,16 @@ def _draw_leaves(axes: Axes, scene: Scene) -> None:
     y, row, nic_top = scene.y["leaf"], scene.rows["leaf"], scene.y["nic"] + 0.11
     others = row.domains - scene.leaves
     if scene.rails:
-        pitch = scene.x[1] - scene.x[0]
-        for x, rank in zip(scene.x, scene.ranks, strict=True):
-            if rank != FOLDED:
-                _switch(axes, x, y, 0.82 * pitch, "leaf", OUT)
+        for x, width, _ in scene.nics:
+            _switch(axes, x, y, width, "leaf", OUT)
     else:
         right = scene.near_x + STACK / 2 if scene.near else scene.node_right
         _switch(axes, (LEFT + right) / 2, y, right - LEFT, "leaf", OUT)
-    for x in scene.rank_x:
+    for x in scene.nic_x:
         _line(axes, (x, nic_top), (x, y - BOX / 2), OUT)
     _rate(axes, scene.centre, (nic_top + y - BOX / 2) / 2 + 0.1, row.port_bytes_per_s, "per NIC", OUT)
     if scene.near:
-        for x in scene.rank_x if scene.rails else [scene.near_x]:
+        for x in scene.nic_x if scene.rails else [scene.near_x]:
             _line(axes, (scene.near_x, scene.stack_top(scene.near)), (x, y - BOX / 2), OUT, faint=scene.rails)
     if scene.far:
         _switch(axes, scene.far_x - 0.05, y, STACK - 0.1, f"{count(others)} more", OUT, others)
@@ -210,7 +210,7 @@ def _draw_leaves(axes: Axes, scene: Scene) -> None:
 
 def _draw_spines(axes: Axes, scene: Scene) -> None:
     y, spines, leaf_top = scene.y["spine"], scene.rows["spine"].domains, scene.y["leaf"] + BOX / 2
-    own = scene.rank_x if scene.rails else [scene.centre]
+    own = scene.nic_x if scene.rails else [scene.centre]
     pods, foot = "core" in scene.y, y - BOX / 2
     for x in own:
         _line(axes, (x, leaf_top), (x, foot), OUT)

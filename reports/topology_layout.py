@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOST_RANKS = 16  # drawn one by one; of more, the first seven and the last
 FOLDED = -1  # stands for the ranks between them
 LEFT, NODE_PAD, GAP, STACK, FACTS = 0.35, 0.18, 0.42, 1.62, 3.1
+PITCH = 0.58  # between ranks, where there is room
 BOX, ROW, HEAD, FOOT, NARROWEST = 0.34, 1.02, 0.95, 0.62, 7.0
 COPIES, STEP = 3, 0.05  # a stack shows at most so many copies, each so far up and right of the one before
 LAYERS = ("supernode", "node", "rank", "nic", "leaf", "spine", "core")  # bottom to top
@@ -61,6 +62,30 @@ class Scene:
     def rank_x(self) -> list[float]:
         """Centres of the ranks drawn one by one."""
         return [x for x, rank in zip(self.x, self.ranks, strict=True) if rank != FOLDED]
+
+    @property
+    def nics(self) -> list[tuple[float, float, list[float]]]:
+        """Centre and width of each NIC that is drawn, and the centres of the ranks on it.
+
+        A NIC of neighbours is as wide as they are; one of ranks apart, as after a fault, stands above the first.
+        """
+        shared = next((tier.domain for tier in self.network.tiers if tier.name == "nic"), np.arange(self.network.ranks))
+        places: dict[int, list[int]] = {}
+        for place, rank in enumerate(self.ranks):
+            if rank != FOLDED:
+                places.setdefault(int(shared[rank]), []).append(place)
+        pitch = self.x[1] - self.x[0] if len(self.x) > 1 else PITCH
+        found = []
+        for own in places.values():
+            gaps = {place for place in range(own[0], own[-1] + 1) if self.ranks[place] != FOLDED} - set(own)
+            first, last = self.x[own[0]], self.x[own[0] if gaps else own[-1]]
+            found.append(((first + last) / 2, last - first + 0.78 * pitch, [self.x[place] for place in own]))
+        return found
+
+    @property
+    def nic_x(self) -> list[float]:
+        """Centres of the NICs that are drawn."""
+        return [x for x, _, _ in self.nics]
 
     @property
     def centre(self) -> float:
@@ -138,7 +163,7 @@ def lay_out(graph: "nx.DiGraph[Any]", network: Network) -> Scene:
     rows = {row.tier: row for row in describe(network)}
     own = np.flatnonzero(network.node == 0).tolist()
     ranks = own if len(own) <= MOST_RANKS else [*own[:7], FOLDED, own[-1]]
-    pitch = 0.58 if len(ranks) <= 9 else 0.44
+    pitch = PITCH if len(ranks) <= 9 else 0.44
     inner = max(len(ranks) * pitch, 1.7)
     first = LEFT + NODE_PAD + (inner - (len(ranks) - 1) * pitch) / 2
     node_right = LEFT + inner + 2 * NODE_PAD

@@ -130,7 +130,8 @@ def _print(name: str, network: "Network", figures: Mapping[str, Any], notes: Seq
         for tier, level in zip(describe(network), network.tiers, strict=True)
     ]
     terminal = console()
-    terminal.print(facts_table(rows, f"{name}: {count(figures['ranks'])} ranks on {count(figures['nodes'])} nodes"))
+    nodes = f"{count(figures['nodes'])} node{'s' * (figures['nodes'] != 1)}"
+    terminal.print(facts_table(rows, f"{name}: {count(figures['ranks'])} ranks on {nodes}"))
     terminal.print(
         f"bisection {bytes_per_s(figures['bisection_bytes_per_s'])} one way, diameter {figures['diameter_hops']} hops, "
         f"{count(figures['links'])} links; every bandwidth is per direction, port and pair per rank",

@@ -12,6 +12,7 @@ from reports.topology import draw_topology
 from reports.topology_layout import FOLDED, lay_out
 from reports.topology_map import draw_maps
 from topologies.catalogue.machine_file import machine_parts
+from topologies.faults import damage, read_faults
 from topologies.generators import build_graph
 from topologies.reduction import reduce_graph
 from topologies.specs import Accelerator, ClusterSpec, Fabric, Memory, Peak, ScaleOut, ScaleUp
@@ -163,3 +164,22 @@ def test_maps_are_the_same_file_each_time(tmp_path: Path) -> None:
     built = build_graph(*machine_parts("torus-example"), 512)
     one, two = (draw_topology(built, tmp_path / name) for name in ("a.png", "b.png"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_shared_nic_is_drawn_once_above_its_ranks() -> None:
+    pairs = lay_out(CASES["shared NICs"], reduce_graph(CASES["shared NICs"]))
+    assert [ranks for _, _, ranks in pairs.nics] == [list(pairs.x[start : start + 2]) for start in range(0, 8, 2)]
+    assert all(x == pytest.approx(sum(ranks) / 2) for x, _, ranks in pairs.nics)
+    own = lay_out(CASES["rail-optimised"], reduce_graph(CASES["rail-optimised"]))
+    assert own.nic_x == own.rank_x
+
+
+def test_a_nic_of_ranks_apart_stands_above_the_first() -> None:
+    hurt = damage(graph("switch", 8, 8, 64, leaf_nodes=4), read_faults(["nic 1", "nic 2", "nic 3"])).graph
+    scene = lay_out(hurt, reduce_graph(hurt))
+    assert sorted(rank for _, _, ranks in scene.nics for rank in ranks) == list(scene.x)
+    pitch = scene.x[1] - scene.x[0]
+    apart = [(x, width, ranks) for x, width, ranks in scene.nics if len(ranks) * pitch < ranks[-1] - ranks[0]]
+    assert apart
+    for x, width, ranks in apart:
+        assert (x, width) == pytest.approx((ranks[0], 0.78 * pitch))
