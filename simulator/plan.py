@@ -156,6 +156,37 @@ def split_layers(costs: Sequence[float], head_cost: float, stages: int) -> tuple
     return tuple(end - start for start, end in pairwise([0, *reversed(ends)]))
 
 
+def split_parts(
+    costs: Sequence[float], head_cost: float, ranks: int, per_rank: int, folded: bool = False
+) -> tuple[int, ...]:
+    """Return layers per model part where ranks hold several: ranks' sums as alike as whole layers allow.
+
+    Layers are handed out one by one, each to the rank with the least work, layers counted alike; a rank's earlier
+    parts take what does not divide, as its last one may hold the LM head.
+
+    Parameters
+    ----------
+    costs, head_cost
+        See `split_layers`.
+    ranks, per_rank, folded
+        Pipeline ranks, parts of each, and whether they are counted from both ends, see `Layout`.
+    """
+    layers, parts = len(costs), ranks * per_rank
+    if per_rank == 1 or layers % parts == 0 or parts > layers:
+        return split_layers(costs, head_cost, parts)
+    work = np.zeros(ranks)
+    work[0 if folded else -1] = head_cost * layers / sum(costs)
+    held = np.zeros(ranks, dtype=int)
+    for _ in range(layers):
+        least = int(work.argmin())
+        held[least] += 1
+        work[least] += 1.0
+    turns = np.array([held // per_rank + (turn < held % per_rank) for turn in range(per_rank)])
+    if folded:
+        turns[1] = turns[1, ::-1]
+    return tuple(int(count) for count in turns.ravel())
+
+
 def tile_problems(
     ranks: int,
     tensor: int,
@@ -277,7 +308,7 @@ def layout(
         pipeline,
         expert,
         micro_batches,
-        tuple(stage_layers or split_layers(layer_costs, head_cost, parts)),
+        tuple(stage_layers or split_parts(layer_costs, head_cost, pipeline, virtual_stages, folded)),
         virtual_stages,
         folded,
         context,

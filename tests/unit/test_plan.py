@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.errors import UserError
-from simulator.plan import Layout, batch_problems, layout, split_layers, tile_problems
+from simulator.plan import Layout, batch_problems, layout, split_layers, split_parts, tile_problems
 
 PLANS = [
     Layout(1, 8, 2, 4, 1, (1, 1)),
@@ -116,7 +116,8 @@ def test_a_plan_that_tiles() -> None:
     assert place(global_batch=None).micro_batches == 1
     assert place(stage_layers=(1, 1, 1, 7)).stage_layers == (1, 1, 1, 7)
     assert place(data=4) == plan
-    assert place(virtual_stages=2).stage_layers == split_layers([1.0] * 10, 0.0, 8)
+    parts = place(virtual_stages=2).stage_layers
+    assert [parts[rank] + parts[rank + 4] for rank in range(4)] == [3, 3, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -176,3 +177,16 @@ def test_the_suggested_expert_size_is_accepted(expert: int) -> None:
 @pytest.mark.parametrize(("layers", "parts", "split"), [(3, 4, (1, 1, 1, 0)), (2, 4, (0, 1, 1, 0))])
 def test_embedding_and_head_may_have_parts_of_their_own(layers: int, parts: int, split: tuple[int, ...]) -> None:
     assert split_layers([1.0] * layers, 2.0, parts) == split
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@given(st.integers(2, 6), st.integers(8, 40), st.floats(0.0, 3.0))
+def test_ranks_with_several_parts_hold_alike(folded: bool, ranks: int, layers: int, head: float) -> None:
+    parts = np.array(split_parts([1.0] * layers, head, ranks, 2, folded=folded))
+    assert parts.sum() == layers
+    held = parts[:ranks] + (parts[::-1][:ranks] if folded else parts[ranks:])
+    work = held.astype(float)
+    work[0 if folded else -1] += head
+    if layers % (2 * ranks) and 2 * ranks <= layers:
+        assert work.max() - work.min() <= 1.0 + 1e-9
+        assert np.abs(parts[:ranks] - (parts[::-1][:ranks] if folded else parts[ranks:])).max() <= 1
