@@ -33,7 +33,7 @@ Examples:
 @click.argument("area", required=False)
 @click.option("--rows", "rows_path", type=click.Path(), metavar="FILE", help="Your own measurements (CSV).")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the picture; default out/validate.")
-@click.option("--summary", is_flag=True, help="Collectives: errors by fabric, library and operation only.")
+@click.option("--summary", is_flag=True, help="Errors by group only (training; collectives).")
 @click.option("--defaults", "show_defaults", is_flag=True, help="Explain what empty cells are taken to mean.")
 @click.option("--traces", type=click.Path(), metavar="DIR", help="Recorded traces, with AREA routing.")
 @table_output
@@ -60,17 +60,19 @@ def validate(
         validate_routing(traces, target, as_json, csv_path)
         return
     from reports.plots import operations_picture, validation_scatter
-    from reports.tables import console, operations_table
+    from reports.tables import console, operations_table, training_errors_table
     from simulator.errors import UserError
     from simulator.validation.summary import summarise
+    from simulator.validation.training_groups import group_errors
 
     tables = _tables(area, rows_path)
     frame = _replayed(tables, as_json)
     rows = [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
     operations = summarise(row for row in rows if row["operation"])
-    if summary and not operations:
-        raise UserError("--summary: no row of a single operation was predicted; validate collectives or dispatch")
-    shown = operations if summary else rows
+    groups = group_errors(row for row in rows if row["chip"])
+    if summary and not operations and not groups:
+        raise UserError("--summary: no row of training or of a single operation was predicted; validate another area")
+    shown = [*operations, *groups] if summary else rows
     if csv_path:
         write_csv(shown, csv_path)
     pictures = [] if summary else [draw(validation_scatter, frame, path=target / "validation.png")]
@@ -84,6 +86,8 @@ def validate(
         _print_rows(frame, rows, show_defaults)
     if operations:
         terminal.print(operations_table(operations))
+    if groups:
+        terminal.print(training_errors_table(groups))
     if show_defaults:
         terminal.print(_defaults_table([name for name, _ in tables]))
     for picture in pictures:

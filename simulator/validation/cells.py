@@ -42,6 +42,7 @@ class Cells:
         self.area = area
         self.used: dict[str, str] = {}
         self.fabric = ""  # what joins the row's ranks, once they are placed
+        self.mfu: float | None = None  # of a predicted training run
         self._defaults: Mapping[str, Mapping[str, str]] = data("defaults")[area]
 
     def stated(self, column: str) -> str:

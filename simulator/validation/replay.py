@@ -19,6 +19,7 @@ from simulator.validation import collectives, inference, training
 from simulator.validation.causes import likely_cause
 from simulator.validation.cells import Cells, Row, RowError
 from simulator.validation.summary import left_out_errors, operation
+from simulator.validation.training_groups import run_columns
 
 COLUMNS = (
     "id",
@@ -37,6 +38,10 @@ COLUMNS = (
     "fabric",
     "library",
     "left_out",
+    "chip",
+    "kind",
+    "mfu",
+    "case",
 )
 PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
     "training": training.predict,
@@ -79,9 +84,13 @@ def _replayed(row: Row, area: str) -> dict[str, Any]:
         "cause": "",
         **dict.fromkeys(("operation", "fabric", "library"), ""),
         "left_out": None,
+        **dict.fromkeys(("chip", "kind", "case"), ""),
+        "mfu": None,
     }
     found["status"] = _fill(cells, area, found)
     found["defaults"] = cells.defaults
+    if area == "training":
+        found |= run_columns(cells)
     if area == "collectives":
         about = {"operation": operation(cells), "fabric": cells.fabric, "library": cells.stated("library")}
         found |= {**about, "left_out": left_out_errors().get(found["id"])}

@@ -59,7 +59,7 @@ def _summary(fabric: str, library: str, kind: str, rows: Sequence[Mapping[str, A
     errors = [abs(float(row["error"])) for row in rows]
     known = left_out_errors()
     others = [abs(known[row["id"]]) for row in rows if row["id"] in known]
-    aim = _aim(fabric, library, kind)
+    aim = aim_of("aim", {"fabric": fabric, "library": library, "operation": kind})
     goal = aim.get("mean")
     met = None if goal is None else fmean(errors) <= goal
     left_out_met = None if goal is None or not others else fmean(others) <= LEFT_OUT * goal
@@ -79,10 +79,9 @@ def _summary(fabric: str, library: str, kind: str, rows: Sequence[Mapping[str, A
     }
 
 
-def _aim(fabric: str, library: str, kind: str) -> Mapping[str, Any]:
-    """Return the first entry of `aims.toml` that fits, or an empty one."""
-    given = {"fabric": fabric, "library": library, "operation": kind}
-    for aim in data("aims")["aim"]:
+def aim_of(table: str, given: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the first entry of a table of `aims.toml` that fits what a group is of, or an empty one."""
+    for aim in data("aims")[table]:
         if all(re.fullmatch(pattern, given[key]) for key, pattern in aim["of"].items()):
             found: Mapping[str, Any] = aim
             return found

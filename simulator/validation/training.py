@@ -39,6 +39,7 @@ def predict(cells: Cells) -> tuple[float, str]:
     if name == "hw_tflops_per_chip" and table["plan"]["recompute"] != "full":
         raise RowError("hw_tflops_per_chip: comparable only with full recomputation")
     asked, result = _run(cells, table)
+    cells.mfu = result.mfu
     value = metric(result, model, asked)
     if name.endswith("_per_chip"):
         value /= counted_per_package(cells, result.chip)
