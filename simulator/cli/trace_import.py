@@ -1,5 +1,6 @@
 """`epsim trace import`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ KINDS = (
     "hf-logits",
     "llama-csv",
     "esft",
+    "token-json",
     "npz",
 )
 
@@ -34,7 +36,7 @@ KINDS = (
     "import",
     epilog="""
 \b
-KIND is one of
+KIND is one of these; without it, the one that can read the files
   sglang          SGLang expert distribution recorder (.pt of stat, per_pass or per_token)
   routed-experts  SGLang or vLLM routed_experts (.npy, .npz, .pt, responses as .json, .jsonl)
   vllm-eplb       vLLM EPLB load tensors with their physical map (.pt, .npz, .safetensors)
@@ -45,17 +47,18 @@ KIND is one of
   hf-logits       Hugging Face router_logits (.pt, .npz, .safetensors)
   llama-csv       llama.cpp layer,expert rows (.csv)
   esft            ESFT expert_weights_*.txt of all layers
+  token-json      gpt-oss router_data, or HD-MoE layer -> token -> ids (.json)
   npz             experts with seq_lens, gen_tokens or seq_starts; or *_counts
 
 \b
 Examples:
   epsim trace import sglang recorder_0.pt recorder_1.pt --model deepseek-v3 -o v3.npz
+  epsim trace import recorder_0.pt --model deepseek-v3 -o v3.npz
   epsim trace import esft law/ --model deepseek-v2-lite --source deepseek-ai/ESFT -o law.parquet
   epsim trace import llama-csv moe_trace.csv --model my-moe --experts 64 --top-k 8 -o mine.npz
 """,
 )
-@click.argument("kind", type=click.Choice(KINDS), metavar="KIND")
-@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.argument("words", nargs=-1, required=True, metavar="[KIND] FILE...")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="FILE", help="Trace to write: .npz or .parquet.")
 @click.option("--model", required=True, help="Model that was recorded; one of the catalogue also gives its dimensions.")
 @click.option(
@@ -76,8 +79,7 @@ Examples:
 @click.option("--part", help="Which recording of a file that holds several.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def import_(
-    kind: str,
-    files: tuple[str, ...],
+    words: tuple[str, ...],
     out: str,
     model: str,
     experts: int | None,
@@ -92,13 +94,14 @@ def import_(
 ) -> None:
     """Read what another tool recorded in FILE... (or the folders of them) and write it as a native trace."""
     from workloads.routing.counts import write_recorded
-    from workloads.routing.importers import Options, import_trace
+    from workloads.routing.importers import Options, import_trace, kind_of
 
+    kind, files = _kind_and_files(words)
     spec, notes = _catalogued(model)
     options = Options(
         model=spec.id if spec else model,
         phase=phase,  # type: ignore[arg-type]
-        source=source or f"{kind}: {', '.join(Path(file).name for file in files[:4])}",
+        source=source,
         licence=licence,
         routed_experts=experts or (spec.experts.routed_experts if spec and spec.experts else None),
         top_k=top_k or (spec.experts.top_k if spec and spec.experts else None),
@@ -106,11 +109,30 @@ def import_(
         physical_to_logical=_positions(placement),
         part=part,
     )
-    imported = import_trace(kind, [Path(file) for file in files], options)
+    if kind is None:
+        kind = kind_of(files, options)
+        notes.append(f"read as {kind}")
+    if not source:
+        options = replace(options, source=f"{kind}: {', '.join(file.name for file in files[:4])}")
+    imported = import_trace(kind, files, options)
     if spec:
         notes += _compared(imported, spec)
     write_recorded(imported.trace, out)
     _report(imported, [*imported.notes, *notes], out, as_json)
+
+
+def _kind_and_files(words: tuple[str, ...]) -> tuple[str | None, list[Path]]:
+    """Take the first word for the kind if it is one."""
+    from simulator.errors import UserError, did_you_mean
+
+    kind = words[0] if words[0] in KINDS else None
+    files = [Path(word) for word in (words[1:] if kind else words)]
+    if not files:
+        raise UserError(f"FILE: missing; name the files of one recording after '{kind}'")
+    if kind is None and not files[0].exists() and len(files) > 1:
+        hint = did_you_mean(words[0], KINDS) or f"; KIND is one of {', '.join(KINDS)}"
+        raise UserError(f"'{words[0]}': neither a KIND nor a file{hint}")
+    return kind, files
 
 
 def _catalogued(model: str) -> tuple["ModelSpec | None", list[str]]:

@@ -93,6 +93,29 @@ def test_import_says_what_does_not_fit(epsim: Epsim, tmp_path: Path) -> None:
     assert (told["steps"], told["moe_layers"], told["top_k"]) == (1, 5, None)
 
 
+def test_import_finds_the_kind(epsim: Epsim, tmp_path: Path) -> None:
+    path, out = weights(tmp_path / "w.npy"), tmp_path / "t.npz"
+    rest = ["--model", "deepseek-v2-lite", "-o", str(out)]
+    said = epsim("trace", "import", str(path), *rest)
+    assert said.code == 0, said.err
+    assert "note: read as eplb-weight" in said.out
+    assert "did you mean 'eplb-weight'" in epsim("trace", "import", "eplb-weights", str(path), *rest).err
+    assert "FILE: missing" in epsim("trace", "import", "sglang", *rest).err
+    assert "no such file" in epsim("trace", "import", str(tmp_path / "x.npy"), *rest).err
+
+
+def test_other_files_are_answered_with_the_import(epsim: Epsim, tmp_path: Path) -> None:
+    bare, text = tmp_path / "bare.npz", tmp_path / "r.json"
+    np.savez(bare, experts=np.zeros((3, 1, 1), dtype=np.uint8), gen_tokens=np.array([3]))
+    text.write_text("{}")
+    for path in (bare, text):
+        for command in (["trace", "show"], ["place", "--ranks", "2"]):
+            said = epsim(*command, str(path))
+            assert said.code == 2
+            assert "`epsim trace import FILE --model NAME -o TRACE.npz`" in said.err
+            assert len(said.err.splitlines()) == 1
+
+
 def test_export_and_import_are_inverse(epsim: Epsim, trace_file: Callable[..., Path], tmp_path: Path) -> None:
     path, out = trace_file(".npz"), tmp_path / "out.csv"
     assert epsim("trace", "export", "llama-csv", str(path), "-o", str(out)).code == 0

@@ -1,6 +1,7 @@
 """Recordings of other tools, written here in their shapes, come in as what they were made from."""
 
 import base64
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from tests.torch_writer import save_torch
 from workloads.errors import WorkloadError
 from workloads.routing.counts import CountTrace
-from workloads.routing.importers import KINDS, Imported, Options, import_trace
+from workloads.routing.importers import KINDS, Imported, Options, import_trace, kind_of
 from workloads.routing.importers.vllm import read_log
 from workloads.routing.trace import Trace
 
@@ -576,3 +577,96 @@ def test_nonsense_is_one_line_for_every_kind(tmp_path: Path, kind: str) -> None:
 
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     assert "kind 'x': unknown; use one of sglang" in refused("x", tmp_path)
+
+
+# --- expert ids in JSON; recognising the kind ---
+
+
+def request(ids: np.ndarray, first: int = 9) -> dict[str, Any]:
+    """A recorded request: token -> layer -> experts and their weights."""
+    tokens = [
+        {
+            f"layer_{layer}": {"selected_experts": own.tolist(), "selected_probs": [0.25] * K}
+            for layer, own in enumerate(row)
+        }
+        for row in ids
+    ]
+    return {"dataset": "x", "router_data": [{f"token_{first + step}": row} for step, row in enumerate(tokens)]}
+
+
+def test_token_json_of_requests(tmp_path: Path) -> None:
+    path, ids = tmp_path / "r.json", ids_of(12)
+    path.write_text(json.dumps([request(ids[:7]), request(ids[7:])]))
+    trace = tokens_of(bring("token-json", path))
+    assert np.array_equal(trace.experts, ids)
+    assert trace.seq_lens.tolist() == [7, 5]
+    assert trace.gate_weights is not None
+    assert (trace.gate_weights == 0.25).all()
+    lacking, short, wrong = request(ids[:2]), request(ids[:2]), request(ids[:2])
+    del lacking["router_data"][1]["token_10"]["layer_1"]
+    del short["router_data"][1]["token_10"]["layer_2"]["selected_probs"][0]
+    wrong["router_data"][0] = {"step_3": {}}
+    for document, message in (
+        (lacking, "router_data[1].token_10: layer 1: missing"),
+        (short, "router_data: selected_probs: layers or ids per token differ"),
+        (wrong, "router_data[0]: 'step_3': must be token_NUMBER"),
+        ([{"x": 1}], "[0].router_data: missing or empty"),
+        (request(ids[:2] + E), "must be 0 to 15"),
+    ):
+        path.write_text(json.dumps(document))
+        assert message in refused("token-json", path)
+
+
+def test_token_json_by_layer(tmp_path: Path) -> None:
+    path, ids = tmp_path / "experts.json", ids_of(9)
+    path.write_text(json.dumps({str(layer): own.tolist() for layer, own in enumerate(ids.swapaxes(0, 1))}))
+    brought = bring("token-json", path)
+    assert np.array_equal(tokens_of(brought).experts, ids)
+    assert "each file is taken as one" in brought.notes[0]
+    path.write_text(json.dumps({"0": ids[:, 0].tolist(), "1": ids[1:, 1].tolist()}))
+    assert "layers differ in [tokens, top_k]" in refused("token-json", path)
+    path.write_text(json.dumps({"0": ids[:, 0].tolist(), "2": ids[:, 1].tolist()}))
+    assert "layer 1: missing" in refused("token-json", path)
+
+
+def test_the_kind_is_recognised(tmp_path: Path) -> None:
+    ids, counts = ids_of(sum(LENS)), load(2)
+    (folder := tmp_path / "esft").mkdir()
+    esft(folder)
+    np.savez(tmp_path / "t.npz", experts=ids, seq_lens=np.array(LENS))
+    np.save(tmp_path / "r.npy", ids)
+    np.save(tmp_path / "w.npy", counts)
+    (tmp_path / "m.json").write_text(json.dumps({"1": {"0": 4, "15": 2}}))
+    (tmp_path / "j.json").write_text(json.dumps(request(ids)))
+    (tmp_path / "c.csv").write_text("layer,expert\n" + "".join(f"0,{expert}\n" for expert in range(K)))
+    (tmp_path / "odd.json").write_text('{"a": 1}')
+    (tmp_path / "odd.dat").write_text("x")
+    for path, kind in (
+        (folder, "esft"),
+        (tmp_path / "t.npz", "npz"),
+        (tmp_path / "r.npy", "routed-experts"),
+        (tmp_path / "w.npy", "eplb-weight"),
+        (tmp_path / "m.json", "mindspeed"),
+        (tmp_path / "j.json", "token-json"),
+        (tmp_path / "c.csv", "llama-csv"),
+    ):
+        assert kind_of([path], KNOWN) == kind
+    with pytest.raises(WorkloadError, match=r"(?s)no importer can read it.*as token-json: "):
+        kind_of([tmp_path / "odd.json"], KNOWN)
+    with pytest.raises(WorkloadError, match="no importer takes files named so"):
+        kind_of([tmp_path / "odd.dat"], KNOWN)
+
+
+def test_packed_text(tmp_path: Path) -> None:
+    ids, _ = esft(tmp_path)
+    for path in tmp_path.iterdir():
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert np.array_equal(tokens_of(bring("esft", tmp_path)).experts, ids)
+    bomb = tmp_path / "expert_weights_1.txt.gz"
+    bomb.write_bytes(gzip.compress(bytes(50_000_000)))
+    assert "unpacks to more than" in refused("esft", bomb)
+    bomb.write_bytes(bomb.read_bytes()[:-9])
+    assert refused("esft", bomb)
+    bomb.write_bytes(b"no gzip")
+    assert "unreadable" in refused("esft", bomb)

@@ -24,7 +24,7 @@ def is_parquet(path: Path) -> bool:
     Raises
     ------
     WorkloadError
-        If the path is no readable file, or empty.
+        If the path is no readable file, empty, or neither Parquet nor npz.
     """
     try:
         with path.open("rb") as file:
@@ -33,6 +33,11 @@ def is_parquet(path: Path) -> bool:
         raise WorkloadError(f"{error.strerror}; give a trace file") from error
     if not start:
         raise WorkloadError("empty file")
+    if start not in (b"PAR1", b"PK\x03\x04"):
+        raise WorkloadError(
+            "not a trace, or damaged: neither npz nor Parquet; bring in what other tools recorded with "
+            "`epsim trace import FILE --model NAME -o TRACE.npz`"
+        )
     return start == b"PAR1"
 
 

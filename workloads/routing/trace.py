@@ -29,6 +29,10 @@ _ABOUT: dict[str, type] = {
     "licence": str,
     "digest": str,
 }
+NOT_NATIVE = (
+    "no trace in the native form: it does not say what was recorded; bring it in with "
+    "`epsim trace import FILE --model NAME -o TRACE.npz`"
+)
 ONLY_COUNTS = "holds tokens per expert only; this needs each token's experts, so record per token"
 _KINDS = {"experts": INTEGERS, "seq_lens": INTEGERS, "gate_weights": FLOATS, "about": TEXT}
 
@@ -222,6 +226,8 @@ def _columns(path: Path, may_be_silent: bool) -> dict[str, Any]:
         raise WorkloadError(ONLY_COUNTS)
     optional = [name for name in ("gate_weights", "about") if name in names]
     required = ["experts", "seq_lens", *([] if may_be_silent else ["about"])]
+    if required[-1] == "about" and "about" not in names:
+        raise WorkloadError(NOT_NATIVE)
     found: dict[str, Any] = read_npz(path, {name: _KINDS[name] for name in dict.fromkeys([*required, *optional])})
     return {**found, "about": str(found.get("about", "{}"))}
 

@@ -25,7 +25,26 @@ KINDS = {
     "hf-logits": ("hf_logits", "Hugging Face router_logits: .pt, .npz or .safetensors, one array per layer"),
     "llama-csv": ("llama_csv", "llama.cpp layer,expert rows: .csv"),
     "esft": ("esft", "ESFT expert_weights_*.txt of all layers"),
+    "token-json": ("token_json", "gpt-oss router_data, or HD-MoE layer -> token -> ids: .json"),
     "npz": ("plain_npz", "npz with experts and seq_lens, gen_tokens or seq_starts; or with *_counts"),
+}
+
+
+# suffixes that each kind's files have
+_TENSORS = (".pt", ".pth", ".bin", ".npz", ".safetensors")
+_SUFFIXES = {
+    "sglang": (".pt", ".pth", ".bin"),
+    "routed-experts": (*_TENSORS, ".npy", ".json", ".jsonl"),
+    "vllm-eplb": _TENSORS,
+    "eplb-weight": (*_TENSORS, ".npy", ".json"),
+    "mindspeed": (".json",),
+    "omni": (".txt",),
+    "trtllm": (".json", ".safetensors"),
+    "hf-logits": _TENSORS,
+    "llama-csv": (".csv",),
+    "esft": (".txt", ".gz"),
+    "token-json": (".json",),
+    "npz": (".npz",),
 }
 
 
@@ -48,14 +67,46 @@ def import_trace(kind: str, paths: Sequence[Path], options: Options) -> Imported
     """
     if kind not in KINDS:
         raise WorkloadError(f"kind '{kind}': unknown; use one of {', '.join(KINDS)}")
-    files = [file for path in paths for file in _files(path)]
-    if not files:
-        raise WorkloadError("no file given; name the files of one recording")
+    files = _all_files(paths)
     read: Callable[[Sequence[Path], Options], Imported] = import_module(
         f"workloads.routing.importers.{KINDS[kind][0]}"
     ).read
     with naming(files[0]) if len(files) == 1 else nullcontext():
         return read(files, options)
+
+
+def kind_of(paths: Sequence[Path], options: Options) -> str:
+    """Return the only one of `KINDS` that can read the files.
+
+    Raises
+    ------
+    WorkloadError
+        If none can, with what each that takes such files says of them, or if several can.
+    """
+    files = _all_files(paths)
+    suffixes = {file.suffix for file in files}
+    refused, found = [], []
+    for kind in (kind for kind, known in _SUFFIXES.items() if not suffixes.isdisjoint(known)):
+        try:
+            import_trace(kind, files, options)
+            found.append(kind)
+        except WorkloadError as error:
+            refused.append(f"as {kind}: {error.problems[0].removeprefix(f'{files[0]}: '):.200}")
+    if len(found) == 1:
+        return found[0]
+    where = f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}"
+    if found:
+        raise WorkloadError(f"{where}: can be read as {' or '.join(found)}; state which as KIND")
+    if not refused:
+        raise WorkloadError(f"{where}: no importer takes files named so; state the KIND, one of {', '.join(KINDS)}")
+    raise WorkloadError(f"{where}: no importer can read it; state the KIND if one of these is yours", *refused)
+
+
+def _all_files(paths: Sequence[Path]) -> list[Path]:
+    files = [file for path in paths for file in _files(path)]
+    if not files:
+        raise WorkloadError("no file given; name the files of one recording")
+    return files
 
 
 def _files(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from workloads.errors import WorkloadError
 from workloads.routing.importers.common import Imported, Integers, Options, naming, token_trace
 from workloads.routing.importers.tables import lines_of, whole_numbers
 
-_NAME = re.compile(r".*expert_weights_(\d+)\.txt")
+_NAME = re.compile(r".*expert_weights_(\d+)\.txt(\.gz)?")
 
 Layer = tuple[Integers, NDArray[np.float32], Integers]  # ids and weights [tokens, top_k], tokens of each sequence
 
@@ -28,7 +28,7 @@ def read(paths: Sequence[Path], options: Options) -> Imported:
         with naming(path):
             named = _NAME.fullmatch(path.name)
             if named is None:
-                raise WorkloadError("must be named expert_weights_<layer>.txt")
+                raise WorkloadError("must be named expert_weights_<layer>.txt or .txt.gz")
             if int(named[1]) in layers:
                 raise WorkloadError(f"layer {named[1]}: given twice")
             layers[int(named[1])] = _layer(path, top_k)

@@ -1,5 +1,6 @@
 """Rows of whole numbers in text files."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from workloads.containers.numpy_file import one_line
 from workloads.errors import WorkloadError
 from workloads.routing.importers.common import Integers
+
+_MOST_INFLATION = 100  # recorded ids pack by less than 10
 
 
 def whole_numbers(text: str, place: str, least: int = 0) -> Integers:
@@ -28,15 +31,25 @@ def whole_numbers(text: str, place: str, least: int = 0) -> Integers:
 
 
 def lines_of(path: Path) -> list[str]:
-    """Return the lines of a text file without empty ones at its end.
+    """Return the lines of a text file, or of one packed by gzip, without empty ones at its end.
 
     Raises
     ------
     WorkloadError
-        If it can't be read, or has none.
+        If it can't be read, has none, or unpacks to more than `_MOST_INFLATION` times its size.
     """
     with one_line():
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        text = _unpacked(path) if path.suffix == ".gz" else path.read_text(encoding="utf-8-sig")
+    lines = text.rstrip().splitlines()
     if not lines:
         raise WorkloadError("empty file")
     return lines
+
+
+def _unpacked(path: Path) -> str:
+    limit = _MOST_INFLATION * path.stat().st_size
+    with gzip.open(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise WorkloadError(f"unpacks to more than {limit:,} bytes; give the unpacked file if it is a recording")
+    return content.decode("utf-8-sig")
