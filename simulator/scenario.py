@@ -142,7 +142,9 @@ class Routing(Section):
         default=FAMILY,
         description="shipped statistics, a TOML file, or 'family': the model's own family's, else DeepSeek-V2-Lite's",
     )
-    trace: str | None = Field(default=None, description="native trace file (Parquet or npz), with kind = 'trace'")
+    trace: str | None = Field(
+        default=None, description="native trace file (Parquet or npz) or a shipped trace, with kind = 'trace'"
+    )
     mix: str = Field(
         default="mixed",
         description="'mixed' (the statistics' tasks in equal parts), 'broad' (very many topics), or one task",

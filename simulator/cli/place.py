@@ -21,6 +21,7 @@ CHOICES = ("balanced", "eplb", "affinity")
     epilog="""
 \b
 Examples:
+  epsim place small-moe --ranks 8 --redundant 8
   epsim place recorded.npz --ranks 32 --redundant 32
   epsim place recorded.npz --ranks 32 --policy affinity --ranks-per-node 8 -o out/placement
   epsim place deepseek-v2-lite-esft --model deepseek-v3 --ranks 32 --redundant 32 --every 4
@@ -87,9 +88,9 @@ def place(
 ) -> None:
     """Place experts by one part of TRACE and judge by the other, beside contiguous and random placement.
 
-    TRACE is a native trace (npz or Parquet, of tokens or counts), or routing statistics (a shipped name or a TOML
-    file), which routing is drawn from. "held out" is the busiest rank's load over the mean, averaged over
-    layers and batches.
+    TRACE is a native trace (npz or Parquet, of tokens or counts) or a shipped one (small-moe), or routing statistics (a
+    shipped name or a TOML file), which routing is drawn from. "held out" is the busiest rank's load over the mean,
+    averaged over layers and batches.
     """
     from reports.placing import rank_load_maps
     from simulator.study.placing import Group

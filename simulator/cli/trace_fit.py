@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     epilog="""
 \b
 Examples:
+  epsim trace fit small-moe -o small.toml
   epsim trace fit chat.npz code.npz -o my-model.toml
   epsim run dsv3-decode-h800 --set routing.statistics=my-model.toml
 """

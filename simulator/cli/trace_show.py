@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     epilog="""
 \b
 Examples:
+  epsim trace show small-moe
   epsim trace show recorded.npz
   epsim trace show serve.log
   epsim trace show recorded.parquet --draw out/routing.svg --csv out/layers.csv
@@ -34,9 +35,9 @@ Examples:
 def show(file: str, picture: str | None, as_json: bool, csv_path: str | None) -> None:
     """Print shape, skew, predictability and drift of the routing recorded in FILE, and draw its load.
 
-    FILE is a native trace, or a log of vLLM (.log, .txt), of which the balancedness of EPLB steps is printed.
-    Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any. --csv writes a row
-    per layer.
+    FILE is a native trace, a shipped one (small-moe), or a log of vLLM (.log, .txt), of which the balancedness of EPLB
+    steps is printed. Two pictures are written: load per layer and expert, and over time (NAME-time) if there is any.
+    --csv writes a row per layer.
     """
     if Path(file).suffix in (".log", ".txt"):
         show_log(file, as_json, csv_path)

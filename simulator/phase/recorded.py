@@ -1,7 +1,6 @@
 """Routing replayed from a trace."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from simulator.scenario import Routing
 from workloads.placement import Placement, Together, used_together
 from workloads.routing.counts import CountTrace, read_recorded
 from workloads.routing.destinations import Copies
+from workloads.routing.files import shipped_traces
 from workloads.routing.replay import resample, trace_counts, trace_destinations
 from workloads.routing.trace import ONLY_COUNTS, Trace, check_model
 from workloads.traffic import held_out, own_sequences, tokens_per_expert, traffic
@@ -83,8 +83,11 @@ def _runs(trace: Trace, group: Group, placement: Placement, run: int) -> tuple[C
 @lru_cache(maxsize=4)
 def _file(path: str) -> Trace | CountTrace:
     if not path:
-        raise UserError("routing.trace: missing with routing.kind = 'trace'; name a native trace file (npz or Parquet)")
-    return read_recorded(Path(path))
+        raise UserError(
+            "routing.trace: missing with routing.kind = 'trace'; name a native trace file (npz or Parquet), or a "
+            f"shipped trace ({', '.join(shipped_traces())})"
+        )
+    return read_recorded(path)
 
 
 @lru_cache(maxsize=4)

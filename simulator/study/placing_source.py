@@ -16,6 +16,7 @@ from workloads.models.specs import Experts
 from workloads.placement import Policy
 from workloads.placement_files.readers import read_placement
 from workloads.routing.counts import CountTrace, read_recorded
+from workloads.routing.files import trace_file
 from workloads.routing.load import sample_counts
 from workloads.routing.measures import batch_load
 from workloads.routing.popularity import popularity
@@ -69,7 +70,8 @@ def judge(name: str, group: Group, asked: Asked) -> Answer:
     Parameters
     ----------
     name
-        Native trace (npz or Parquet, tokens or counts), or routing statistics: a shipped name or a TOML file.
+        Native trace (npz or Parquet, tokens or counts) or a shipped one's name, or routing statistics: a shipped name
+        or a TOML file.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def judge(name: str, group: Group, asked: Asked) -> Answer:
         If a file or the group can't be used.
     """
     suited: tuple[Policy, ...] = ("balanced", "eplb") if group.groups > 1 else ("balanced",)
-    if Path(name).is_file() and Path(name).suffix != ".toml":
+    if trace_file(name).is_file() and Path(name).suffix != ".toml":
         if asked.model is not None:
             raise UserError(
                 f"--model {asked.model}: a trace is of its own model; leave it out, or draw from statistics"

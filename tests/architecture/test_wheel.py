@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DATA = (".toml", ".csv", ".typed")
+DATA = (".toml", ".csv", ".npz", ".typed")
 PACKAGES = ("simulator", "topologies", "workloads", "reports")
 
 

@@ -219,6 +219,14 @@ def test_prompts_that_the_model_cannot_take(prompts: list[list[int]], new: int, 
         record(tiny("olmoe"), prompts, Request("tiny", new, "mixed" if new else "prefill"))
 
 
+def test_a_router_that_the_model_goes_past_is_told() -> None:
+    """As fused kernels do."""
+    model = tiny("qwen3_moe")
+    model.model.layers[1].mlp.forward = lambda hidden: hidden
+    with pytest.raises(WorkloadError, match="MoE layer 1: its router was asked for 0 of 6 tokens"):
+        record(model, PROMPTS, Request("tiny"))
+
+
 def test_a_model_without_moe_layers_is_refused() -> None:
     with pytest.raises(WorkloadError, match="without MoE layers"):
         record(tiny("qwen3_moe", mlp_only_layers=[0, 1, 2]), PROMPTS, Request("tiny"))

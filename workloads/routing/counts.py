@@ -111,12 +111,17 @@ def _defects(trace: CountTrace) -> list[str]:
 def read_recorded(path: str | Path) -> Trace | CountTrace:
     """Read recorded routing in the native format, token by token or as counts.
 
+    Parameters
+    ----------
+    path
+        ``.npz`` or ``.parquet`` file, or the name of a trace that ships.
+
     Raises
     ------
     WorkloadError
         One line per defect, each naming the file.
     """
-    path = Path(path)
+    path = files.trace_file(path)
     try:
         names = files.parquet_names(path) if files.is_parquet(path) else npz_names(path)
         if "counts" in names and "experts" not in names:

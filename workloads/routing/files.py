@@ -15,7 +15,21 @@ from workloads.errors import WorkloadError
 _TYPES = {int: "an integer from 0 to 65536", str: "a string", bool: "true or false"}
 # As for npz: a schema that claims more than this much more than the file has is a lie.
 _MOST_INFLATION = 1000
+_SHIPPED = Path(__file__).parent / "traces"
 ABOUT_KEY = "epsim"  # of the schema, and `about` in npz: JSON that says what was recorded
+
+
+def shipped_traces() -> dict[str, Path]:
+    """Return the recorded traces that ship, by name."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("*.npz"))}
+
+
+def trace_file(name_or_path: str | Path) -> Path:
+    """Return the file of a shipped trace, or the path as given.
+
+    A shipped name wins over a path of the same spelling; start with ``./`` to mean the path.
+    """
+    return shipped_traces().get(str(name_or_path)) or Path(name_or_path)
 
 
 def is_parquet(path: Path) -> bool:
@@ -30,7 +44,8 @@ def is_parquet(path: Path) -> bool:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise WorkloadError(f"{error.strerror}; give a trace file") from error
+        shipped = ", ".join(shipped_traces())
+        raise WorkloadError(f"{error.strerror}; give a trace file, or one that ships: {shipped}") from error
     if not start:
         raise WorkloadError("empty file")
     if start not in (b"PAR1", b"PK\x03\x04"):

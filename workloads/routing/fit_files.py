@@ -9,6 +9,7 @@ import numpy as np
 
 from workloads.errors import WorkloadError
 from workloads.routing.counts import CountTrace, read_recorded
+from workloads.routing.files import trace_file
 from workloads.routing.fit import fit, fit_loads
 from workloads.routing.spec import RoutingStatistics
 from workloads.routing.trace import Trace, read_trace
@@ -22,7 +23,8 @@ def fit_files(paths: Sequence[Path], about: Mapping[str, Any]) -> RoutingStatist
     Parameters
     ----------
     paths
-        Native traces, one per task and named after it: all of each token's experts, or all of tokens per expert.
+        Native traces or names of shipped ones, one per task and named after it: all of each token's experts, or all of
+        tokens per expert.
     about
         What the files are of (`model`, `routed_experts`, `source`, `licence`), where they don't say so themselves;
         then they are npz files with `experts` and `seq_lens`.
@@ -32,6 +34,7 @@ def fit_files(paths: Sequence[Path], about: Mapping[str, Any]) -> RoutingStatist
     WorkloadError
         If a file can't be read, or the files are of different models or kinds.
     """
+    paths = [trace_file(path) for path in paths]
     recorded = {path.stem: read_trace(path, about) if "model" in about else read_recorded(path) for path in paths}
     if len(recorded) < len(paths):
         raise WorkloadError("trace: files of one name: each file is a task named after it; rename them")

@@ -127,10 +127,13 @@ def _ends(model: Any) -> set[int]:
 
 def _taken(heard: Heard, fed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Empty what was heard; return ids and weights ``[tokens, layers, top_k]``, each token's by falling weight."""
+    for number, calls in enumerate(heard):
+        if (routed := sum(len(ids) for ids, _ in calls)) != fed:
+            raise WorkloadError(
+                f"MoE layer {number}: its router was asked for {routed} of {fed} tokens, so the model runs kernels "
+                "that go past it; run it without them, on the CPU for example"
+            )
     layers = [[np.concatenate(parts) for parts in zip(*calls, strict=True)] for calls in heard]
-    for number, (ids, _) in enumerate(layers):
-        if len(ids) != fed:
-            raise WorkloadError(f"MoE layer {number}: routed {len(ids)} of {fed} tokens; this model can't be recorded")
     for calls in heard:
         calls.clear()
     ids, weights = (np.stack(parts, axis=1) for parts in zip(*layers, strict=True))
