@@ -36,6 +36,8 @@ class Layout:
         Parts per rank.
     folded
         Whether a rank's second part is counted from the model's other end.
+    expert_tensor
+        Ranks that split the matrices of each expert (ETP): neighbours, each EP rank being so many.
     context, context_exchange
         Size of the CP group, whose ranks hold a share of each sequence, and how these attend to each other.
     """
@@ -50,6 +52,7 @@ class Layout:
     folded: bool = False
     context: int = 1
     context_exchange: ContextExchange = "ring"
+    expert_tensor: int = 1
 
     @property
     def ranks(self) -> int:
@@ -69,7 +72,12 @@ class Layout:
     @property
     def expert_groups(self) -> int:
         """EP groups on one stage: replicas of its experts."""
-        return self.stage_ranks // self.expert
+        return self.stage_ranks // self.expert_shards
+
+    @property
+    def expert_shards(self) -> int:
+        """Ranks that hold the routed experts of a stage once: EP x ETP."""
+        return self.expert * self.expert_tensor
 
     def parts_of(self, stage: int) -> Sequence[int]:
         """Return the model parts that a rank of a stage holds."""
@@ -99,12 +107,17 @@ class Layout:
         return grid.transpose(0, 2, 1).reshape(-1, self.context)
 
     def expert_rank_groups(self) -> NDArray[np.int32]:
-        """Return ``[groups, expert]`` ranks."""
-        return self._grid().reshape(-1, self.expert)
+        """Return ``[groups, expert]`` ranks that dispatch to each other; with ETP those of one shard."""
+        grid = self._grid().reshape(-1, self.expert, self.expert_tensor)
+        return grid.transpose(0, 2, 1).reshape(-1, self.expert)
+
+    def expert_tensor_groups(self) -> NDArray[np.int32]:
+        """Return ``[groups, expert_tensor]`` ranks that split the same experts."""
+        return self._grid().reshape(-1, self.expert_tensor)
 
     def expert_data_groups(self) -> NDArray[np.int32]:
         """Return ``[groups, expert_groups]`` ranks that hold the same experts."""
-        grid = self._grid().reshape(self.pipeline, self.expert_groups, self.expert)
+        grid = self._grid().reshape(self.pipeline, self.expert_groups, self.expert_shards)
         return grid.transpose(0, 2, 1).reshape(-1, self.expert_groups)
 
     def stage_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -197,6 +210,7 @@ def tile_problems(
     layers: int,
     heads: int,
     virtual_stages: int = 1,
+    expert_tensor: int = 1,
 ) -> Iterator[str]:
     """Yield one line per way in which the plan fails to tile the ranks or the model."""
     one_replica = tensor * context * pipeline
@@ -212,10 +226,12 @@ def tile_problems(
             f"plan.data = {data}: {sizes} x DP {data} is {one_replica * data}, not the "
             f"{ranks} ranks; use data = {ranks // one_replica} or leave it out"
         )
-    elif (ranks // pipeline) % expert:
+    elif (ranks // pipeline) % (expert * expert_tensor):
+        sizes = f"EP {expert}" + f" x ETP {expert_tensor}" * (expert_tensor > 1)
+        near = _divisor_near(max(ranks // pipeline // expert_tensor, 1), expert)
         yield (
-            f"plan.expert = {expert}: EP {expert} does not tile the {ranks // pipeline} ranks of a stage "
-            f"(TP x {'CP x ' * (context > 1)}DP); use {_divisor_near(ranks // pipeline, expert)}"
+            f"plan.expert = {expert}: {sizes} does not tile the {ranks // pipeline} ranks of a stage "
+            f"(TP x {'CP x ' * (context > 1)}DP); use {near}"
         )
     if heads % tensor:
         yield f"plan.tensor = {tensor}: {heads} attention heads do not divide by it; use {_divisor_near(heads, tensor)}"
@@ -260,6 +276,7 @@ def layout(
     folded: bool = False,
     context: int = 1,
     context_exchange: ContextExchange = "ring",
+    expert_tensor: int = 1,
 ) -> Layout:
     """Return the plan laid over `ranks`.
 
@@ -275,6 +292,8 @@ def layout(
         Model parts per rank, and whether they are counted from both ends, see `Layout`.
     context, context_exchange
         CP ranks, see `Layout`.
+    expert_tensor
+        Ranks that split each expert, see `Layout`.
 
     Raises
     ------
@@ -282,7 +301,8 @@ def layout(
         With every failed check at once.
     """
     layers, parts = len(layer_costs), pipeline * virtual_stages
-    problems = list(tile_problems(ranks, tensor, context, pipeline, expert, data, layers, heads, virtual_stages))
+    sizes = tensor, context, pipeline, expert, data, layers, heads, virtual_stages, expert_tensor
+    problems = list(tile_problems(ranks, *sizes))
     if stage_layers is not None and (
         len(stage_layers) != parts or sum(stage_layers) != layers or min(stage_layers) < 0
     ):
@@ -313,4 +333,5 @@ def layout(
         folded,
         context,
         context_exchange,
+        expert_tensor,
     )

@@ -183,6 +183,8 @@ def _tokens_per_step(resolved: Setup, gained: float) -> float:
 def _plan(resolved: Setup) -> dict[str, int | str]:
     placed, plan = resolved.layout, resolved.scenario.plan
     sizes: dict[str, int | str] = {"TP": placed.tensor, "PP": placed.pipeline, "DP": placed.data, "EP": placed.expert}
+    if placed.expert_tensor > 1:
+        sizes["ETP"] = placed.expert_tensor
     if placed.context > 1:
         sizes |= {"CP": placed.context, "CP exchange": placed.context_exchange}
     if resolved.scenario.workload.phase == "training":

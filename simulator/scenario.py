@@ -84,6 +84,11 @@ class Plan(Section):
     tensor: int = Field(default=1, ge=1, description="TP: ranks that share one layer's matrices")
     pipeline: int = Field(default=1, ge=1, description="PP: pipeline stages (training)")
     expert: int = Field(default=1, ge=1, description="EP: ranks that share the routed experts")
+    expert_tensor: int = Field(
+        default=1,
+        ge=1,
+        description="ETP: ranks that split the matrices of each expert (training); they gather each other's tokens",
+    )
     context: int = Field(default=1, ge=1, description="CP: ranks that share each sequence (training)")
     context_exchange: Literal["ring", "all-to-all"] = Field(
         default="ring",

@@ -61,7 +61,9 @@ def copies(layout: Layout, schedule: str) -> int:
     return SCHEDULES[schedule].copies if layout.pipeline > 1 else 1
 
 
-def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dtype: str, imbalance: float) -> float:
+def activation_bytes_per_token(
+    model: ModelSpec, dense: bool, recompute: str, dtype: str, imbalance: float, expert_tensor: int = 1
+) -> float:
     """Return the bytes that one layer keeps per token for its backward pass, with flash attention.
 
     `none` keeps every GEMM input, queries, keys and values, and both sides of the activation function, in BF16.
@@ -75,6 +77,8 @@ def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dt
         GEMM format.
     imbalance
         Tokens on the busiest expert rank over the mean, which scales what the routed experts keep.
+    expert_tensor
+        Ranks that gather each other's expert inputs and split the experts' width.
     """
     attention, hidden, experts = model.attention, model.hidden, model.experts
     if recompute == "full":
@@ -88,13 +92,14 @@ def activation_bytes_per_token(model: ModelSpec, dense: bool, recompute: str, dt
     width = model.dense_ffn if dense or experts is None else experts.shared_ffn
     routed = 0 if dense or experts is None else experts.top_k * imbalance
     expert_ffn = experts.expert_ffn if experts else 0
+    gathered = hidden * expert_tensor
     if recompute == "none":
         inputs = 2 * hidden + compressed + queries_keys_values + output
-        ffn = 2 * hidden + (gates + 1) * width + routed * (hidden + (gates + 1) * expert_ffn)
+        ffn = 2 * hidden + (gates + 1) * width + routed * (gathered + (gates + 1) * expert_ffn)
         return (inputs + ffn) * ACTIVATION_BYTES
     input_bytes = DTYPE_BYTES[dtype]
     block = (2 * hidden + compressed + (output if recompute == "light" else 0)) * ACTIVATION_BYTES
-    return block + (gates * width + routed * (hidden + gates * expert_ffn)) * input_bytes
+    return block + (gates * width + routed * (gathered + gates * expert_ffn)) * input_bytes
 
 
 def in_flight(schedule: str, stage: int, layout: Layout) -> int:
@@ -131,9 +136,11 @@ def training_memory(
         own = experts = kept = 0.0
         for part in held:
             more, routed = part_parameters(model, counts, layout, part)
-            own, experts = own + more, experts + routed / layout.expert
+            own, experts = own + more, experts + routed / layout.expert_shards
             kept += sum(
-                activation_bytes_per_token(model, layer < model.dense_layers, recompute, dtype, imbalance)
+                activation_bytes_per_token(
+                    model, layer < model.dense_layers, recompute, dtype, imbalance, layout.expert_tensor
+                )
                 for layer in layout.layers_of(part)
             )
         kept /= len(held)
@@ -166,7 +173,7 @@ def _held(own: float, experts: float, shards: tuple[int, int], sharded: bool) ->
 def _gathered(model: ModelSpec, counts: Parameters, layout: Layout) -> float:
     """Return the parameters of the layer that computes and of the next, which is prefetched: the largest, twice."""
     own, experts = stage_parameters(model, counts, range(model.layers - 1, model.layers), False, False, layout.tensor)
-    return 2.0 * (own + experts / layout.expert)
+    return 2.0 * (own + experts / layout.expert_shards)
 
 
 def serving_memory(

@@ -66,7 +66,7 @@ def exchange_parts(
         size = routed.tokens * hidden * ACTIVATION_BYTES * (op == "combine")
         cost = group_cost(machine, layout.tensor_groups(), "all_reduce", size)
     else:
-        size = routed.tokens * token_bytes(hidden, dtype)
+        size = routed.tokens / layout.expert_tensor * token_bytes(hidden, dtype)
         cost = group_cost(machine, layout.expert_rank_groups(), COLLECTIVES[op], size)
     return np.broadcast_to(part(op, cost.time_s), shape).copy()
 

@@ -117,7 +117,8 @@ def layer_times(
     def moved(op: Op, dtype: str) -> Floats:
         return exchange_parts(op, share.exchange, model.hidden, dtype, routed, paths, machine, layout)
 
-    experts = _experts(model, machine, share, routed)
+    experts = _experts(model, machine, share, routed, layout.expert_tensor)
+    experts = experts + expert_tensor_parts(model, machine, layout, share.tokens / layout.tensor, routed)
     return LayerTimes(
         blocks, dense, before, moved("dispatch", share.dispatch), experts, moved("combine", share.combine)
     )
@@ -199,9 +200,23 @@ def context_parallel_parts(model: ModelSpec, machine: Machine, layout: Layout, s
     return part("context_parallel", context_parallel_s(model, machine, layout, share.tokens, backward, core_s))
 
 
-def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed) -> Floats:
+def expert_tensor_parts(
+    model: ModelSpec, machine: Machine, layout: Layout, local_tokens: float, routed: Routed
+) -> Floats:
+    """Return the collectives of ETP ranks: they gather each other's tokens before the experts and scatter sums after.
+
+    Without EP tokens are gathered before they are copied for each of their experts, else the copies that arrived.
+    """
+    if layout.expert_tensor == 1:
+        return np.zeros(len(PARTS))
+    rows = float(routed.rank_tokens.mean()) if layout.expert > 1 else local_tokens * layout.expert_tensor
+    size = rows * model.hidden * ACTIVATION_BYTES
+    return part("tensor_parallel", group_cost(machine, layout.expert_tensor_groups(), "all_reduce", size).time_s)
+
+
+def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed, split: int) -> Floats:
     """Mean over ranks by part, and the wait of the mean rank for the slowest as `imbalance_wait`."""
-    blocks = [_expert_ranks(model, machine, share, slots) for slots in _pieces(routed.slot_tokens)]
+    blocks = [_expert_ranks(model, machine, share, slots, split) for slots in _pieces(routed.slot_tokens)]
     slowest = np.concatenate([block[0] for block in blocks])
     mean = np.concatenate([block[1] for block in blocks])
     if routed.shared_ranks:
@@ -219,9 +234,11 @@ def _experts(model: ModelSpec, machine: Machine, share: Share, routed: Routed) -
     return rows
 
 
-def _expert_ranks(model: ModelSpec, machine: Machine, share: Share, slot_tokens: Floats) -> tuple[Floats, Floats]:
+def _expert_ranks(
+    model: ModelSpec, machine: Machine, share: Share, slot_tokens: Floats, split: int
+) -> tuple[Floats, Floats]:
     """Time of the slowest rank, ``[batches, layers]``, and of the mean rank by part."""
-    ops = expert_operators(model, slot_tokens, share.phase, share.precision)
+    ops = expert_operators(model, slot_tokens, share.phase, share.precision, split)
     by_rank = operator_time(ops, machine.chip, machine.calibration, share.core_share).summed()
     means = (time.mean(axis=-1) for time in (by_rank.compute_s, by_rank.memory_s, by_rank.overhead_s))
     return by_rank.total_s.max(axis=-1), _parts(*means)

@@ -1,7 +1,7 @@
 """What every phase starts from: the model as run, its layout, its formats, and how experts exchange tokens."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode
 from simulator.errors import USER_ERRORS, UserError
@@ -18,6 +18,7 @@ from workloads.models import load_model, parameters
 from workloads.models.counts import Parameters
 from workloads.models.specs import ModelSpec
 from workloads.operators import Precision
+from workloads.routing.destinations import Copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,22 @@ class Setup:
         if self.model.experts is None:
             return None
         group = self.layout.expert
-        tokens = max(1, round(tokens_per_rank * group))
-        return route(
+        split = self.layout.expert_tensor
+        tokens = max(1, round(tokens_per_rank * group * split))
+        routed = route(
             self.routing,
             self.model.experts,
             self.model.moe_layers,
             group,
-            self.machine.network.ranks_per_node,
+            max(self.machine.network.ranks_per_node // split, 1),
             tokens,
             max(1, min(tokens, round(sequences))),
             batches,
             self.scenario.seed,
         )
+        # Each rank of an ETP group sends its own tokens; they are gathered where they arrive.
+        arriving = Copies(routed.copies.to_rank / split, routed.copies.to_node / split)
+        return replace(routed, copies=arriving) if split > 1 else routed
 
 
 def setup(scenario: Scenario) -> Setup:
@@ -102,6 +107,7 @@ def setup(scenario: Scenario) -> Setup:
         SCHEDULES[plan.schedule].folded,
         plan.context,
         plan.context_exchange,
+        plan.expert_tensor,
     )
     mode = transport_mode(scenario, target)
     several = model.experts is not None and placed.expert > 1
@@ -225,6 +231,9 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
             f"plan.zero = {plan.zero}: would scatter gradients of every micro-batch on every stage; with PP "
             f"{plan.pipeline} use plan.zero = 1, or plan.pipeline = 1"
         )
+    if plan.expert_tensor > 1 and (not model.experts or workload.phase != "training"):
+        what = f"{workload.phase} does not split experts" if model.experts else f"{model.name} has no routed experts"
+        problems.append(f"plan.expert_tensor = {plan.expert_tensor}: {what}; use 1")
     problems += [*_schedule_problems(plan), *_context_problems(scenario, model)]
     if workload.phase == "prefill" and workload.tokens_per_rank and workload.tokens_per_rank < workload.sequence_tokens:
         problems.append(

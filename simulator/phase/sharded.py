@@ -74,6 +74,6 @@ def _unit_times(resolved: Setup, kind: Kind) -> Floats:
 
     def unit(layers: range, outside: bool) -> float:
         own, experts = stage_parameters(model, counts, layers, outside, outside, placed.tensor)
-        return time_s(own, experts / placed.expert)
+        return time_s(own, experts / placed.expert_shards)
 
     return np.array([*(unit(range(layer, layer + 1), False) for layer in range(model.layers)), unit(range(0), True)])

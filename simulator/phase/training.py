@@ -136,7 +136,7 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
     tokens = context * scenario.plan.micro_batch_sequences / placed.context
     replicas = min(placed.expert_groups, MAX_REPLICAS) if draw_all and model.experts else 1
     draws = replicas * placed.micro_batches if draw_all else ANALYTIC_DRAWS
-    sequences = scenario.plan.micro_batch_sequences * placed.expert / (placed.tensor * placed.context)
+    sequences = scenario.plan.micro_batch_sequences * placed.expert_shards / (placed.tensor * placed.context)
     routed = resolved.routed(tokens / placed.tensor, sequences, draws)
     share = Share(
         tokens,
@@ -244,7 +244,7 @@ def stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
     parts = held_parts(placed, resolved.scenario.plan.schedule, stage)
     held = [part_parameters(resolved.model, resolved.counts, placed, index) for index in parts]
     own, experts = (sum(column) for column in zip(*held, strict=True))
-    return own, experts / placed.expert
+    return own, experts / placed.expert_shards
 
 
 def _gradients(resolved: Setup) -> Floats:

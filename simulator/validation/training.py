@@ -102,18 +102,25 @@ def _layers(cells: Cells) -> dict[str, int]:
 
 def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
     tensor, expert = cells.whole("tp"), cells.whole("ep") if model.experts else 1
-    if model.experts and expert < tensor:
-        raise RowError(f"not supported yet: experts split by tensor parallelism (EP {expert} below TP {tensor})")
     return {
         "tensor": tensor,
         "context": cells.whole("cp"),
         "pipeline": cells.whole("pp"),
         "expert": expert,
+        "expert_tensor": _expert_tensor(cells, tensor, expert) if model.experts else 1,
         "data": cells.whole("dp") if cells.stated("dp") else None,
         "micro_batch_sequences": cells.whole("micro_batch_norm"),
         **_schedule(cells),
         "zero": ZERO[cells.text("zero")],
     }
+
+
+def _expert_tensor(cells: Cells, tensor: int, expert: int) -> int:
+    """Return TP where EP is smaller (Megatron-LM splits experts over TP unless told otherwise), else 1."""
+    if expert >= tensor:
+        return 1
+    cells.note("etp", f"experts split over TP {tensor}, as EP {expert} is smaller")
+    return tensor
 
 
 def _schedule(cells: Cells) -> dict[str, Any]:

@@ -103,7 +103,6 @@ def test_shipped_rows_cover_both_vendors_and_all_phases() -> None:
         ("training", {"zero": "3"}, "plan.zero = 3: would scatter gradients"),
         ("training", {"zero": "4"}, "not supported yet: ZeRO"),
         ("training", {"task": "lora"}, "not supported yet: LoRA"),
-        ("training", {"tp": "16"}, "experts split by tensor parallelism"),
         ("training", {"model": "Nemotron 5"}, "model unknown: Nemotron 5"),
         ("training", {"chips": "15"}, "does not tile"),
         ("training", {"chips": "999999999999"}, "holds"),
