@@ -6,7 +6,7 @@ import pytest
 from simulator.errors import UserError
 from simulator.phase.layers import Share, layer_times
 from simulator.phase.setup import Setup, setup
-from simulator.phase.training import TrainingStep, stage_parameters, training_step
+from simulator.phase.training import stage_parameters, training_step
 from simulator.plan import Layout
 from simulator.program import PART_INDEX
 from simulator.scenario_file import validate
