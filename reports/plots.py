@@ -4,6 +4,7 @@ from reports.accuracy import validation_scatter
 from reports.breakdown import breakdown_bars, comparison_bars
 from reports.heatmap import expert_heatmap
 from reports.operation_errors import operations_picture
+from reports.pareto import pareto
 from reports.scaling import scaling_curve
 from reports.style import FORMATS
 
@@ -13,6 +14,7 @@ __all__ = [
     "comparison_bars",
     "expert_heatmap",
     "operations_picture",
+    "pareto",
     "scaling_curve",
     "validation_scatter",
 ]

@@ -11,6 +11,7 @@ from rich.text import Text
 from reports.comparison import comparison_table
 from reports.facts import facts_table, source_table
 from reports.frame_tables import sweep_table, validation_table
+from reports.limits import limit_table
 from reports.operations import operations_table
 from reports.text import Bar, bullets, cell, console, pairs, render, table
 from reports.training_errors import training_errors_table
@@ -21,6 +22,7 @@ __all__ = [
     "comparison_table",
     "console",
     "facts_table",
+    "limit_table",
     "memory_table",
     "operations_table",
     "render",

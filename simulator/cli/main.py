@@ -10,6 +10,10 @@ from simulator.cli.lazy import LazyGroup
 COMMANDS = {
     "run": ("simulator.cli.run:run", "Simulate one scenario: throughput, latency, memory, cost, and why."),
     "sweep": ("simulator.cli.sweep:sweep", "Vary scenario values and draw the scaling curve."),
+    "serve-limit": (
+        "simulator.cli.serve_limit:serve_limit",
+        "Find the largest batch and arrival rate that keep a service level.",
+    ),
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
     "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),
