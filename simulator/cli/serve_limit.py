@@ -68,9 +68,9 @@ def serve_limit(
     as_json: bool,
     csv_path: str | None,
 ) -> None:
-    """Find the largest batch and arrival rate of SCENARIO (phase decode) that keep TPOT, and TTFT with a prefill pool.
+    """Find the largest batch and arrival rate that keep a service level.
 
-    Steady state: every sequence has the scenario's KV length, arrivals are Poisson. --set changes SCENARIO only.
+    SCENARIO is of phase decode and keeps the TPOT; a prefill pool beside it the TTFT. Steady state: every sequence has the scenario's KV length, arrivals are Poisson. --set changes SCENARIO only.
     """
     from reports.plots import pareto
     from reports.tables import console, limit_table
