@@ -34,7 +34,17 @@ def _versions() -> list[tuple[str, str, str]]:
 
     state = "ok" if sys.version_info >= (3, 11) else "fail"
     versions = ", ".join(f"{name} {package_version(name)}" for name in PACKAGES)
-    return [("python", state, platform.python_version()), ("packages", "ok", versions)]
+    return [("python", state, platform.python_version()), ("packages", "ok", versions), _recording()]
+
+
+def _recording() -> tuple[str, str, str]:
+    """Only `epsim trace record` needs torch and transformers, so that they lack is no failure."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return "trace record", "ok", ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    except PackageNotFoundError as error:
+        return "trace record", "off", f"{error.name} is not installed; install the extra epsim[record] to record"
 
 
 def _clashes() -> list[tuple[str, str, str]]:

@@ -95,13 +95,12 @@ def _name(model: str) -> str:
     from workloads.errors import WorkloadError
     from workloads.models import load_model
 
-    last = Path(model).name or model
     if Path(model).exists():
-        return last
+        return Path(model).resolve().name
     try:
         return load_model(model).id
     except WorkloadError:
-        return last
+        return Path(model).name or model
 
 
 def _report(trace: "Trace", out: Path, as_json: bool) -> None:

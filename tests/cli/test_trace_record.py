@@ -3,11 +3,13 @@
 import json
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simulator.cli import trace_record
 from workloads.routing.trace import read_trace
 
 Epsim = Callable[..., Any]
@@ -69,6 +71,30 @@ def test_contradictions_are_refused_before_anything_is_loaded(
 ) -> None:
     line = refused(epsim("trace", "record", "--model", "x", "--prompts", str(prompts), "-o", "t.npz", *arguments))
     assert problem in line
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("allenai/OLMoE-1B-7B-0924", "olmoe-1b-7b"),
+        ("someone/Their-MoE", "Their-MoE"),
+        (".", "my-moe"),
+        ("../my-moe/", "my-moe"),
+    ],
+)
+def test_a_trace_is_named_after_its_model(
+    model: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my-moe").mkdir()
+    monkeypatch.chdir(tmp_path / "my-moe")
+    assert trace_record._name(model) == name
+
+
+def test_doctor_says_whether_recording_is_possible(epsim: Epsim) -> None:
+    (row,) = [row for row in json.loads(epsim("doctor", "--json").out) if row["check"] == "trace record"]
+    there = all(find_spec(name) for name in ("torch", "transformers"))
+    assert row["state"] == ("ok" if there else "off")
+    assert there or "epsim[record]" in row["detail"]
 
 
 @pytest.mark.filterwarnings("default")  # of torch and transformers themselves

@@ -125,7 +125,7 @@ def _ends(model: Any) -> set[int]:
     return set(stated) if isinstance(stated, list) else {stated} - {None}
 
 
-def _taken(heard: Heard, fed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _taken(heard: Heard, fed: int) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
     """Empty what was heard; return ids and weights ``[tokens, layers, top_k]``, each token's by falling weight."""
     for number, calls in enumerate(heard):
         if (routed := sum(len(ids) for ids, _ in calls)) != fed:

@@ -23,7 +23,7 @@ ROUTERS = {
     "deepseek_v3": "DeepseekV3TopkRouter",
     "gpt_oss": "GptOssTopKRouter",
 }
-Heard = list[list[tuple[NDArray[np.int64], NDArray[np.float32]]]]
+Heard = list[list[tuple[NDArray[np.uint16], NDArray[np.float32]]]]
 
 
 def check_type(model_type: str) -> None:
@@ -68,7 +68,7 @@ def listening(model: Any) -> Iterator[Heard]:
 
     def hear(calls: list[Any], output: Any) -> None:
         _, weights, ids = output
-        calls.append((ids.detach().cpu().numpy(), weights.detach().float().cpu().numpy()))
+        calls.append((ids.detach().cpu().numpy().astype(np.uint16), weights.detach().float().cpu().numpy()))
 
     handles = [
         router.register_forward_hook(lambda _module, _inputs, output, calls=calls: hear(calls, output))
