@@ -70,7 +70,8 @@ def serve_limit(
 ) -> None:
     """Find the largest batch and arrival rate that keep a service level.
 
-    SCENARIO is of phase decode and keeps the TPOT; a prefill pool beside it the TTFT. Steady state: every sequence has the scenario's KV length, arrivals are Poisson. --set changes SCENARIO only.
+    SCENARIO is of phase decode and keeps the TPOT, a prefill pool beside it the TTFT. Steady state: every sequence has
+    the scenario's KV length, arrivals are Poisson. --set changes SCENARIO only.
     """
     from reports.plots import pareto
     from reports.tables import console, limit_table

@@ -72,7 +72,7 @@ def test_the_examples_of_the_top_parse() -> None:
 def test_the_list_and_the_command_say_the_same(name: str) -> None:
     module, _, attribute = COMMANDS[name][0].partition(":")
     assert module.startswith("simulator.cli.")
-    assert attribute == name
+    assert attribute == name.replace("-", "_")
     assert COMMANDS[name][1].endswith(".")
 
 
