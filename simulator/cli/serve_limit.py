@@ -31,8 +31,8 @@ def _one(text: str, param: click.Parameter) -> float:
 \b
 Examples:
   epsim serve-limit dsv3-decode-h800 --tpot 50ms
-  epsim serve-limit dsv3-decode-cloudmatrix384 --tpot 30ms,50ms,100ms --set workload.sequence_tokens=2048
-  epsim serve-limit dsv3-decode-cloudmatrix384 --prefill dsv3-prefill-h800 --tpot 50ms --ttft 5s
+  epsim serve-limit dsv3-decode-h800 --tpot 30ms,50ms --set workload.sequence_tokens=2048
+  epsim serve-limit dsv3-decode-h800 --prefill dsv3-prefill-h800 --tpot 50ms --ttft 5s
 """
 )
 @click.argument("scenario")
