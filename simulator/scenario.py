@@ -6,17 +6,13 @@ taken where this one is silent; `--set a.b=value` overrides both. `load_scenario
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from simulator.reliability.section import Reliability
+from simulator.section import Section
 from topologies.specs import Dtype
 
 MAX_TOKENS = 2**40
-
-
-class Section(BaseModel):
-    """A frozen table of a scenario that refuses unknown keys, loose types, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Model(Section):
@@ -299,6 +295,7 @@ class Scenario(Section):
     transport: Transport = Transport()
     network: Network = Network()
     economics: Economics = Economics()
+    reliability: Reliability = Reliability()
     calibration: tuple[str, ...] = Field(
         default=(),
         strict=False,

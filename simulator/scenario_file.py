@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from simulator.calibration.chosen import content_digest
 from simulator.errors import UserError, did_you_mean
+from simulator.reliability.section import Reliability
 from simulator.scenario import Scenario
 
 MAX_FILE_BYTES = 1_000_000
@@ -65,6 +66,8 @@ def values(scenario: Scenario) -> dict[str, Any]:
     """
     table = scenario.model_dump(mode="json")
     paths = table.pop("calibration")
+    if scenario.reliability == Reliability():  # says nothing about a step
+        del table["reliability"]
     return table | ({"calibration": [content_digest(path) for path in paths]} if paths else {})
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
         "simulator.cli.serve_limit:serve_limit",
         "Find the largest batch and arrival rate that keep a service level.",
     ),
+    "goodput": ("simulator.cli.goodput:goodput", "Days and cost of a training run that failures interrupt."),
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
     "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),

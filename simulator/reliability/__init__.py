@@ -1,0 +1,1 @@
+"""What interrupts long runs, and what that costs: failure rates of fleets, and renewal theory."""
