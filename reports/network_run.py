@@ -11,8 +11,8 @@ from simulator.network_run import NetworkRun
 def network_run_table(run: NetworkRun) -> RenderableType:
     """Return operations with their bounds, the ranks and flows that end last, and links in the order they filled."""
     detail = (
-        f"takes {units.seconds(run.time_s)}, busiest link with all of it {units.seconds(run.bound_s)}: "
-        f"{run.time_s / run.bound_s:.3f} times its bound; at line rate, without latency"
+        f"takes {units.seconds(run.time_s)} at line rate, without latency: {run.time_s / run.bound_s:.3f} times its "
+        f"busiest link's {units.seconds(run.bound_s)}"
     )
     notes = [cell(f"{each.operation}: {each.note}", "dim") for each in run.operations]
     blocks = [_operations(run), _ranks(run), _flows(run), _links(run)]

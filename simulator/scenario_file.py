@@ -195,7 +195,8 @@ def problem_lines(error: ValidationError, root: type[BaseModel], where: str) -> 
             yield f"{where}: {'.'.join(steps)}: missing; {_description(root, steps)}"
         else:  # a value that may be of several types is reported once per type, under the key and the type's name
             key = ".".join(_known_steps(root, steps))
-            wrong.setdefault(key, []).append(item["msg"].removeprefix("Input "))
+            message = "should be a list" if item["type"] == "tuple_type" else item["msg"].removeprefix("Input ")
+            wrong.setdefault(key, []).append(message)
             values[key] = shortened(repr(item["input"]))
     for key, messages in wrong.items():
         yield f"{where}: {key} = {values[key]}: {' or '.join(messages)}; {_description(root, key.split('.'))}"

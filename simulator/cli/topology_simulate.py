@@ -42,7 +42,8 @@ def simulate(
     """Simulate operations of SCENARIO flow by flow: how far skew and shared links keep them above their bound.
 
     Flows share links at line rate by max-min fairness, without latency. Every EP group dispatches a drawn micro-batch
-    and layer of its own; faults and traffic of others are the scenario's. --csv writes a row per operation.
+    and layer of its own, from the least to the most uneven; faults and traffic of others are the scenario's. --csv
+    writes a row per operation.
     """
     from rich.console import Console
 

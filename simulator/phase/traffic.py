@@ -54,7 +54,8 @@ def traffic(resolved: Setup, operation: str, drawn: bool = False) -> Traffic:
     operation
         A name of `OPERATIONS`.
     drawn
-        Whether each EP group dispatches a drawn micro-batch and layer of its own, not the mean of all that were drawn.
+        Whether each EP group dispatches a drawn micro-batch and layer of its own, from the least to the most uneven,
+        not the mean of all that were drawn.
 
     Raises
     ------
@@ -81,7 +82,12 @@ def _exchange(resolved: Setup, op: Op, drawn: bool) -> Traffic:
         raise UserError(f"--phase: '{op}': not with routing.shared_expert_ranks yet; set it to 0")
     counted = routed.rank_tokens if paths.counts_expert_copies else routed.copies.to_rank
     groups = resolved.layout.expert_rank_groups()
-    to_rank, to_node = (_of_groups(each, len(groups), drawn) for each in (counted, routed.copies.to_node))
+    draws = [each.reshape(-1, each.shape[-1]) for each in (counted, routed.copies.to_node)]
+    if drawn:
+        chosen = _spread(draws[0].max(axis=1), len(groups))
+        to_rank, to_node = (each[chosen] for each in draws)
+    else:
+        to_rank, to_node = (np.tile(each.mean(axis=0), (len(groups), 1)) for each in draws)
     formats = resolved.scenario.precision
     size = token_bytes(model.hidden, formats.dispatch if op == "dispatch" else formats.combine)
     cost = dispatch_cost(paths, op, to_rank, to_node, size)
@@ -90,17 +96,21 @@ def _exchange(resolved: Setup, op: Op, drawn: bool) -> Traffic:
         source, target = target, source
     net = resolved.machine.network
     net = over_nics(net) if resolved.scenario.transport.path == "nic" else net
-    what = "a drawn one for each EP group" if drawn else "mean of the drawn routing, all EP groups"
+    what = "drawn for each EP group" if drawn else "mean of the drawn routing, all EP groups"
     note = f"one MoE layer of one micro-batch, {size:,.0f} bytes per copy, {what}"
     return Traffic(net, source, target, copies * size, float(cost.time_s.max()), note)
 
 
-def _of_groups(copies: Floats, groups: int, drawn: bool) -> Floats:
-    """Return the copies in each group, ``[groups, ranks or nodes]``, from ``[batches, layers, ranks or nodes]``."""
-    every = copies.reshape(-1, copies.shape[-1])
-    if not drawn:
-        return np.tile(every.mean(axis=0), (groups, 1))
-    return every[np.linspace(0, len(every), groups, endpoint=False).astype(np.int64)]
+def _spread(busiest: Floats, groups: int) -> NDArray[np.int64]:
+    """Return a draw for each group, ``[groups]``, evenly from the least to the most uneven: of one group, the median.
+
+    Parameters
+    ----------
+    busiest
+        ``[draws]`` copies that the busiest rank of each takes in.
+    """
+    order: NDArray[np.int64] = np.argsort(busiest, kind="stable")
+    return order[((np.arange(groups) + 0.5) * busiest.size / groups).astype(np.int64)]
 
 
 def _routed(resolved: Setup) -> Routed | None:

@@ -67,11 +67,18 @@ def test_background_traffic_and_faults_make_it_slower(small: Callable[..., Scena
 def test_each_group_dispatches_a_draw_of_its_own(small: Callable[..., Scenario]) -> None:
     scenario = small("training", "cluster.chips=32")
     mean, drawn = (traffic(setup(scenario), "dispatch", each) for each in (False, True))
-    groups = mean.target // 8
-    bytes_of = [[np.bincount(one.target[groups == g] % 8, one.size_bytes[groups == g]) for g in range(4)]
-                for one in (mean, drawn)]  # fmt: skip
-    np.testing.assert_allclose(bytes_of[0], np.tile(bytes_of[0][0], (4, 1)))
-    assert np.ptp(bytes_of[1], axis=0).min() > 0
+    taken = [
+        [
+            np.bincount(one.target[one.target // 8 == group] % 8, one.size_bytes[one.target // 8 == group])
+            for group in range(4)
+        ]
+        for one in (mean, drawn)
+    ]
+    np.testing.assert_allclose(taken[0], np.tile(taken[0][0], (4, 1)))
+    assert np.ptp(taken[1], axis=0).min() > 0
+    busiest = np.max(taken[1], axis=1)
+    assert busiest.tolist() == sorted(busiest)
+    assert busiest[0] < busiest[-1]
     # Tokens x experts per token do not depend on the draw; copies do, a little.
     assert drawn.size_bytes.sum() == pytest.approx(mean.size_bytes.sum(), rel=0.05)
 
@@ -95,6 +102,7 @@ def test_table_json_and_csv(epsim: Epsim, small_file: Callable[..., Path], tmp_p
     [
         ("training", ["--phase", "dispach"], "no such operation (did you mean 'dispatch'?)"),
         ("training", ["--phase", "dispatch", "--phase", "dispatch"], "given more than once"),
+        ("training", ["--set", "cluster.faults=\"nic 3\""], "should be a list"),
         ("decode", ["--phase", "gradients"], "only training has them"),
         (
             "training",

@@ -122,6 +122,7 @@ def test_a_run_takes_one_island(tmp_path: Path) -> None:
         ("roce-200g", "roce-20g", "did you mean"),
         ("[between]", "[betwixt]", "betwixt: unknown key|between.fabric"),
         ("oversubscription = 2.0", "oversubscription = 0.5", r"between\.oversubscription"),
+        ('fabric = "roce-200g"', "", r"between\.fabric: missing"),
         ("h800-cluster", "deepseek-h800-2048", "its rails never meet"),
     ],
 )

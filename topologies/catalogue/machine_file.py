@@ -231,5 +231,7 @@ def _checked(record: type[Part], values: Mapping[str, Any], where: str) -> Part:
 
 def _line(item: Any, where: str) -> str:
     key = ".".join(map(str, item["loc"]))
+    if item["type"] == "missing":
+        return f"{where}{key}: missing; 'epsim catalog clusters NAME' shows the keys"
     message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Input ")
     return f"{where}{key} = {str(item['input'])[:60]}: {message}; 'epsim catalog clusters NAME' shows the keys"
