@@ -1,6 +1,6 @@
 """One scenario in, one result out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from simulator.cost.memory import training_memory
 from simulator.economics import Money, money
 from simulator.engine.execute import execute
 from simulator.errors import UserError
-from simulator.phase.machine import machine_sources
+from simulator.phase.machine import WhatIf, machine_sources
 from simulator.phase.repeats import repeat_warnings
 from simulator.phase.routed import Routed, routing_notes, routing_source
 from simulator.phase.serving import ITERATIONS, ServingIteration, asked_load, kept_memory, serving_iteration
@@ -40,6 +40,10 @@ class Simulation:
     ----------
     program, start_s, end_s
         What ran, and when each operation started and ended ``[operations]`` [s]; in serving, one iteration.
+    resolved, routed
+        What the scenario names, and the routing that was drawn.
+    streams, skewed
+        Compute streams of the program, and how its length is counted, see `simulator.program.attribute`.
     replicas
         Pipelines side by side in the program (EP groups that are simulated one by one).
     """
@@ -48,6 +52,10 @@ class Simulation:
     program: Program
     start_s: Floats
     end_s: Floats
+    resolved: Setup
+    routed: Routed | None
+    streams: Sequence[int]
+    skewed: bool = False
     replicas: int = 1
 
 
@@ -69,9 +77,15 @@ def run(scenario: Scenario, allow_oom: bool = False) -> Result:
     return simulate(scenario, allow_oom).result
 
 
-def simulate(scenario: Scenario, allow_oom: bool = False) -> Simulation:
-    """Simulate one scenario and keep its operations; parameters and errors as `run`."""
-    resolved = setup(scenario)
+def simulate(scenario: Scenario, allow_oom: bool = False, change: WhatIf | None = None) -> Simulation:
+    """Simulate one scenario and keep its operations; parameters and errors as `run`.
+
+    Parameters
+    ----------
+    change
+        Replaces the chip or fabrics of the machine before it is built; None leaves them as they are.
+    """
+    resolved = setup(scenario, change)
     evaluate: Evaluator = execute if scenario.fidelity == "des" else longest_path
     if scenario.workload.phase == "training":
         step = training_step(resolved, draw_all=scenario.fidelity == "des")
@@ -79,7 +93,8 @@ def simulate(scenario: Scenario, allow_oom: bool = False) -> Simulation:
         warnings = _refuse_oom(memory, allow_oom)
         parts, ran = _train(step, evaluate)
         result = _result(resolved, parts, step.routed, memory, warnings, 1.0, _training_notes(step))
-        return Simulation(result, *ran, step.replicas)
+        streams, skewed = step.compute_streams, step.schedule.skewed
+        return Simulation(result, *ran, resolved, step.routed, streams, skewed, step.replicas)
     iteration = serving_iteration(resolved)
     routed = iteration.routed
     slots, imbalance = (routed.slot_tokens.shape[-1], routed.imbalance) if routed else (0, 1.0)
@@ -88,7 +103,8 @@ def simulate(scenario: Scenario, allow_oom: bool = False) -> Simulation:
     parts, ran = _serve(iteration, evaluate)
     notes = _serving_notes(iteration)
     gained = iteration.tokens_per_sequence
-    return Simulation(_result(resolved, parts, iteration.routed, memory, warnings, gained, notes), *ran)
+    result = _result(resolved, parts, iteration.routed, memory, warnings, gained, notes)
+    return Simulation(result, *ran, resolved, iteration.routed, [0])
 
 
 def _train(step: TrainingStep, evaluate: Evaluator) -> tuple[Floats, Ran]:
@@ -263,14 +279,14 @@ def _warnings(resolved: Setup) -> tuple[str, ...]:
 def _sources(resolved: Setup) -> tuple[Source, ...]:
     found = [Source(what=f"{resolved.model.name}: dimensions", kind="datasheet", source=resolved.model.source)]
     found += machine_sources(resolved.machine, _fabric_constants(resolved))
-    calibration = resolved.machine.calibration.sources_of(_operator_constants(resolved))
+    calibration = resolved.machine.calibration.sources_of(operator_constants(resolved))
     found += [Source(what=what, kind=kind, source=text) for what, kind, text in calibration]
     if resolved.model.experts:
         found.append(routing_source(resolved.routing))
     return tuple(found)
 
 
-def _operator_constants(resolved: Setup) -> set[tuple[OperatorClass, str]]:
+def operator_constants(resolved: Setup) -> set[tuple[OperatorClass, str]]:
     """Operator classes and formats whose constants the run read."""
     own: dict[str, tuple[OperatorClass, ...]] = {
         "training": ("attention_prefill", "attention_backward", "elementwise_bulk"),

@@ -9,6 +9,7 @@ from simulator.cli.lazy import LazyGroup
 # name -> (module and attribute, one-line help), so that `epsim --help` need not import any of them.
 COMMANDS = {
     "run": ("simulator.cli.run:run", "Simulate one scenario: throughput, latency, memory, cost, and why."),
+    "why": ("simulator.cli.why:why", "Say why a run takes as long as it does, and what would help."),
     "sweep": ("simulator.cli.sweep:sweep", "Vary scenario values and draw the scaling curve."),
     "serve-limit": (
         "simulator.cli.serve_limit:serve_limit",

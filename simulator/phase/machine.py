@@ -1,6 +1,6 @@
 """The machine of a scenario: chip, network and calibration, ready for the cost models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from simulator.calibration import ChipCalibration
@@ -17,6 +17,7 @@ from topologies.network import Network
 from topologies.routes import Policy
 from topologies.specs import Accelerator, ClusterSpec, Fabric
 
+WhatIf = Callable[[Parts], Parts]
 AS_LIBRARIES_DO = NetworkRules()
 
 
@@ -44,8 +45,13 @@ class Machine:
         return self.chip.memory.capacity_bytes / self.chip.ranks_per_chip
 
 
-def machine(scenario: Scenario) -> Machine:
+def machine(scenario: Scenario, change: WhatIf | None = None) -> Machine:
     """Return the machine that a scenario names.
+
+    Parameters
+    ----------
+    change
+        What-if: replaces the cluster, chip or fabrics before the machine is built.
 
     Raises
     ------
@@ -53,6 +59,7 @@ def machine(scenario: Scenario) -> Machine:
         If the cluster is unknown, or can't have that many chips, or a calibration file can't be used.
     """
     parts = machine_parts(scenario.cluster.name, scenario.cluster.plane, scenario.cluster.island)
+    parts = change(parts) if change else parts
     chips = _chips(scenario, parts.spec, parts.chip)
     others = scenario.network.background
     faults = (*scenario.cluster.faults, *as_faults(others))

@@ -7,7 +7,7 @@ from simulator.cost.expert_parallel import ExpertPaths, Mode
 from simulator.errors import USER_ERRORS, UserError
 from simulator.phase.exchange import ALL_GATHER, Exchange, exchange_of
 from simulator.phase.group import routing_problems
-from simulator.phase.machine import Machine, machine
+from simulator.phase.machine import Machine, WhatIf, machine
 from simulator.phase.routed import Routed, route
 from simulator.phase.statistics import of_family
 from simulator.phase.transport import compute_share, transport_mode, transport_paths
@@ -82,15 +82,20 @@ class Setup:
         return replace(routed, copies=arriving) if split > 1 else routed
 
 
-def setup(scenario: Scenario) -> Setup:
+def setup(scenario: Scenario, change: WhatIf | None = None) -> Setup:
     """Resolve a scenario.
+
+    Parameters
+    ----------
+    change
+        See `simulator.phase.machine.machine`.
 
     Raises
     ------
     UserError, TopologyError, WorkloadError
         If names are unknown, the plan does not tile, or the workload lacks what its phase needs.
     """
-    model, target = _model_and_machine(scenario)
+    model, target = _model_and_machine(scenario, change)
     plan, training = scenario.plan, scenario.workload.phase == "training"
     placed = layout(
         target.ranks,
@@ -135,7 +140,7 @@ def _work(model: ModelSpec) -> tuple[list[float], float]:
     return costs, head + model.mtp_layers * module
 
 
-def _model_and_machine(scenario: Scenario) -> tuple[ModelSpec, Machine]:
+def _model_and_machine(scenario: Scenario, change: WhatIf | None) -> tuple[ModelSpec, Machine]:
     """Look both up, and say all that is wrong with either at once."""
     problems: list[str] = []
     model, target = None, None
@@ -145,7 +150,7 @@ def _model_and_machine(scenario: Scenario) -> tuple[ModelSpec, Machine]:
     except USER_ERRORS as error:
         problems += error.problems
     try:
-        target = machine(scenario)
+        target = machine(scenario, change)
     except USER_ERRORS as error:
         problems += error.problems
     if model is None or target is None or problems:
