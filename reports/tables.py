@@ -13,6 +13,7 @@ from reports.facts import facts_table, source_table
 from reports.frame_tables import sweep_table, validation_table
 from reports.limits import limit_table
 from reports.operations import operations_table
+from reports.serving_errors import serving_errors_table
 from reports.text import Bar, bullets, cell, console, pairs, render, table
 from reports.training_errors import training_errors_table
 from simulator import units
@@ -27,6 +28,7 @@ __all__ = [
     "operations_table",
     "render",
     "result_table",
+    "serving_errors_table",
     "source_table",
     "sweep_table",
     "training_errors_table",

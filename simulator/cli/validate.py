@@ -26,6 +26,7 @@ Examples:
   epsim validate training
   epsim validate decode --rows measured.csv --csv errors.csv
   epsim validate collectives --rows measured.csv --summary
+  epsim validate serving --summary
   epsim validate --defaults
   epsim validate routing
 """
@@ -33,7 +34,7 @@ Examples:
 @click.argument("area", required=False)
 @click.option("--rows", "rows_path", type=click.Path(), metavar="FILE", help="Your own measurements (CSV).")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Folder for the picture; default out/validate.")
-@click.option("--summary", is_flag=True, help="Errors by group only (training; collectives).")
+@click.option("--summary", is_flag=True, help="Errors by group only.")
 @click.option("--defaults", "show_defaults", is_flag=True, help="Explain what empty cells are taken to mean.")
 @click.option("--traces", type=click.Path(), metavar="DIR", help="Recorded traces, with AREA routing.")
 @table_output
@@ -60,8 +61,9 @@ def validate(
         validate_routing(traces, target, as_json, csv_path)
         return
     from reports.plots import operations_picture, validation_scatter
-    from reports.tables import console, operations_table, training_errors_table
+    from reports.tables import console, operations_table, serving_errors_table, training_errors_table
     from simulator.errors import UserError
+    from simulator.validation.serving_groups import left_out_reasons, serving_errors
     from simulator.validation.summary import summarise
     from simulator.validation.training_groups import group_errors
 
@@ -70,9 +72,10 @@ def validate(
     rows = [{str(key): _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
     operations = summarise(row for row in rows if row["operation"])
     groups = group_errors(row for row in rows if row["chip"])
-    if summary and not operations and not groups:
-        raise UserError("--summary: no row of training or of a single operation was predicted; validate another area")
-    shown = [*operations, *groups] if summary else rows
+    serving = serving_errors(row for row in rows if row["system"])
+    if summary and not operations and not groups and not serving:
+        raise UserError("--summary: no row was predicted; validate another area")
+    shown = [*operations, *groups, *serving] if summary else rows
     if csv_path:
         write_csv(shown, csv_path)
     pictures = [] if summary else [draw(validation_scatter, frame, path=target / "validation.png")]
@@ -88,6 +91,8 @@ def validate(
         terminal.print(operations_table(operations))
     if groups:
         terminal.print(training_errors_table(groups))
+    if serving:
+        terminal.print(serving_errors_table(serving, left_out_reasons(row for row in rows if row["system"])))
     if show_defaults:
         terminal.print(_defaults_table([name for name, _ in tables]))
     for picture in pictures:

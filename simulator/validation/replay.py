@@ -18,6 +18,7 @@ from simulator.errors import USER_ERRORS
 from simulator.validation import collectives, inference, training
 from simulator.validation.causes import likely_cause
 from simulator.validation.cells import Cells, Row, RowError
+from simulator.validation.serving_groups import system_of
 from simulator.validation.summary import left_out_errors, operation
 from simulator.validation.training_groups import run_columns
 
@@ -42,6 +43,7 @@ COLUMNS = (
     "kind",
     "mfu",
     "case",
+    "system",
 )
 PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
     "training": training.predict,
@@ -84,13 +86,15 @@ def _replayed(row: Row, area: str) -> dict[str, Any]:
         "cause": "",
         **dict.fromkeys(("operation", "fabric", "library"), ""),
         "left_out": None,
-        **dict.fromkeys(("chip", "kind", "case"), ""),
+        **dict.fromkeys(("chip", "kind", "case", "system"), ""),
         "mfu": None,
     }
     found["status"] = _fill(cells, area, found)
     found["defaults"] = cells.defaults
     if area == "training":
         found |= run_columns(cells)
+    if area == "inference":
+        found["system"] = system_of(cells)
     if area == "collectives":
         about = {"operation": operation(cells), "fabric": cells.fabric, "library": cells.stated("library")}
         found |= {**about, "left_out": left_out_errors().get(found["id"])}
