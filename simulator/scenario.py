@@ -113,6 +113,15 @@ class Plan(Section):
         default=1,
         description="ZeRO stage: 1 shards optimizer state over DP, 2 gradients too, 3 weights too (FSDP)",
     )
+    overlap_gradients: bool = Field(
+        default=False,
+        description="training: reduce gradients bucket by bucket beside the last backward, and gather weights "
+        "beside the next forward",
+    )
+    overlap_tensor: bool = Field(
+        default=False,
+        description="training: TP collectives in chunks beside the GEMMs before and after them",
+    )
     recompute: Literal["none", "light", "selective", "full"] = Field(
         default="none",
         description="activation recomputation: light = norms, MLA up-projections and activation functions; "

@@ -12,6 +12,7 @@ from simulator.phase.context_parallel import context_parallel_s
 from simulator.phase.exchange import ROUNDING, Exchange, exchange_parts
 from simulator.phase.machine import Machine
 from simulator.phase.routed import Routed
+from simulator.phase.tensor_parallel import tensor_parallel_parts
 from simulator.plan import Layout
 from simulator.program import PART_INDEX, part
 from simulator.result import PARTS
@@ -54,6 +55,8 @@ class Share:
         Share of the cores that communication kernels leave to compute while they run beside it.
     exchange
         See `simulator.phase.exchange`.
+    overlap_tensor
+        Whether TP collectives run in chunks beside the GEMMs around them.
     """
 
     tokens: float
@@ -65,6 +68,7 @@ class Share:
     combine: str
     core_share: float = 1.0
     exchange: Exchange = "copies"
+    overlap_tensor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +142,14 @@ def local_parts(
     attention = attention_operators(
         model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp, layout.context
     )
-    block_tp = tensor_parallel_parts(machine, layout, share.tokens * model.hidden * ACTIVATION_BYTES)
+    buffer_bytes = share.tokens * model.hidden * ACTIVATION_BYTES
     dense, before = np.zeros(len(PARTS)), np.zeros(len(PARTS))
     if model.dense_layers:
         ops = dense_ffn_operators(model, share.tokens, share.phase, share.precision, tp)
-        dense = operator_parts(ops, machine, share.core_share) + block_tp
-    blocks = operator_parts(attention, machine, share.core_share) + block_tp
+        dense = operator_parts(ops, machine, share.core_share)
+        dense += tensor_parallel_parts(machine, layout, buffer_bytes, ops if share.overlap_tensor else None)
+    blocks = operator_parts(attention, machine, share.core_share)
+    blocks += tensor_parallel_parts(machine, layout, buffer_bytes, attention if share.overlap_tensor else None)
     if layout.context > 1:
         blocks = blocks + context_parallel_parts(model, machine, layout, share)
     if model.experts is None:
@@ -170,12 +176,6 @@ def _parts(compute_s: Floats, memory_s: Floats, overhead_s: Floats) -> Floats:
     for name, time_s in (("compute", compute_s), ("memory", memory_s), ("overhead", overhead_s)):
         parts[..., PART_INDEX[name]] = time_s
     return parts
-
-
-def tensor_parallel_parts(machine: Machine, layout: Layout, size_bytes: float) -> Floats:
-    """Return the TP collectives of one block: all-gather before and reduce-scatter after it (or one all-reduce)."""
-    cost = group_cost(machine, layout.tensor_groups(), "all_reduce", size_bytes)
-    return part("tensor_parallel", cost.time_s)
 
 
 def attention_core_parts(model: ModelSpec, machine: Machine, layout: Layout, share: Share) -> Floats:

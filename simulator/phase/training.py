@@ -1,15 +1,14 @@
 """One training step: forward and backward of every micro-batch through the pipeline, gradients, optimizer."""
 
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.collectives import FREE, CommCost, Kind, send_recv
+from simulator.cost.collectives import FREE, CommCost, send_recv
 from simulator.cost.memory import GRADIENT_BYTES, OPTIMIZER_BYTES, WEIGHT_BYTES, copies, held_parts, part_parameters
-from simulator.phase.collectives import group_cost
 from simulator.phase.fold import layer_blocks, stage_pairs, stage_sums
+from simulator.phase.gradients import gradient_parts
 from simulator.phase.layers import (
     ACTIVATION_BYTES,
     LayerTimes,
@@ -146,8 +145,10 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
         resolved.precision,
         scenario.precision.dispatch,
         scenario.precision.combine,
+        overlap_tensor=scenario.plan.overlap_tensor,
     )
     chunks = _chunks(resolved, share, routed)
+    gradients = gradient_parts(resolved, chunks)
     shape = (replicas, placed.micro_batches) if draw_all and routed is not None else None
     times = {kind: _per_micro_batch(rows, replicas, placed.micro_batches, shape) for kind, rows in chunks.items()}
     optimizer = _optimizer(resolved) + rebalancing_parts(resolved, routed)
@@ -155,7 +156,7 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
     schedule = SCHEDULES[scenario.plan.schedule]
     busy, busy_hop_s = wire_use(resolved, chunks, partners(schedule, placed.pipeline, len(chunks["F"])), hop, routed)
     wire = {kind: _per_micro_batch(rows, replicas, placed.micro_batches, shape) for kind, rows in busy.items()}
-    return TrainingStep(resolved, times, _gradients(resolved), optimizer, hop.time_s, routed, wire, busy_hop_s)
+    return TrainingStep(resolved, times, gradients, optimizer, hop.time_s, routed, wire, busy_hop_s)
 
 
 def _per_micro_batch(rows: Floats, replicas: int, micro_batches: int, drawn: tuple[int, int] | None) -> Floats:
@@ -245,29 +246,6 @@ def stage_parameters(resolved: Setup, stage: int) -> tuple[float, float]:
     held = [part_parameters(resolved.model, resolved.counts, placed, index) for index in parts]
     own, experts = (sum(column) for column in zip(*held, strict=True))
     return own, experts / placed.expert_shards
-
-
-def _gradients(resolved: Setup) -> Floats:
-    """Reduce-scatter of FP32 gradients and all-gather of BF16 weights over DP, after the last backward.
-
-    ZeRO-2 has scattered the gradients by then, and ZeRO-3 gathers weights where it needs them.
-    """
-    placed, machine = resolved.layout, resolved.machine
-    zero = resolved.scenario.plan.zero
-    dense_groups, expert_groups = placed.data_groups(), placed.expert_data_groups()
-
-    @cache
-    def time_s(size: float, experts: bool) -> float:
-        groups = expert_groups if experts else dense_groups
-        sizes: dict[Kind, float] = {"reduce_scatter": size * GRADIENT_BYTES, "all_gather": size * WEIGHT_BYTES}
-        left = list(sizes.items())[max(zero - 1, 0) :]
-        return sum(group_cost(machine, groups, kind, each).time_s for kind, each in left)
-
-    rows = np.zeros((placed.pipeline, len(PARTS)))
-    for stage in range(placed.pipeline):
-        own, experts = stage_parameters(resolved, stage)
-        rows[stage] = part("data_parallel", time_s(own, experts=False) + time_s(experts, experts=True))
-    return rows
 
 
 def _optimizer(resolved: Setup) -> Floats:

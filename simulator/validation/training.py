@@ -1,5 +1,6 @@
 """Rows of training runs: the scenario that they describe, and the metric that they measured."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from simulator.result import Result
 from simulator.run import run
 from simulator.scenario import Scenario
 from simulator.scenario_file import validate
-from simulator.validation.cells import Cells, RowError, shorten
+from simulator.validation.cells import Cells, RowError, data, shorten
 from simulator.validation.names import counted_per_package, find_cluster, find_model, formats, packages, recompute_level
 from topologies.catalogue import accelerator
 from workloads.models.specs import ModelSpec
@@ -111,8 +112,24 @@ def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
         "data": cells.whole("dp") if cells.stated("dp") else None,
         "micro_batch_sequences": cells.whole("micro_batch_norm"),
         **_schedule(cells),
+        **_overlaps(cells, model),
         "zero": ZERO[cells.text("zero")],
     }
+
+
+def _overlaps(cells: Cells, model: ModelSpec) -> dict[str, bool]:
+    """Return what runs beside compute: as `comm_overlap` says, else as the row's software is known to do."""
+    found = {}
+    kind = "MoE" if model.experts else "dense"
+    for rule in data("names")["overlap"]:
+        said = re.match(rule["said"], cells.stated("comm_overlap")) if rule.get("said") else None
+        software = rule.get("software") and not cells.stated("comm_overlap")
+        known = software and re.match(rule["software"], cells.stated("software")) and kind in rule["kinds"]
+        if said or known:
+            found[rule["key"]] = True
+        if known:
+            cells.note(rule["key"], rule["because"])
+    return found
 
 
 def _expert_tensor(cells: Cells, tensor: int, expert: int) -> int:
