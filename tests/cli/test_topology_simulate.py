@@ -102,7 +102,7 @@ def test_table_json_and_csv(epsim: Epsim, small_file: Callable[..., Path], tmp_p
     [
         ("training", ["--phase", "dispach"], "no such operation (did you mean 'dispatch'?)"),
         ("training", ["--phase", "dispatch", "--phase", "dispatch"], "given more than once"),
-        ("training", ["--set", "cluster.faults=\"nic 3\""], "should be a list"),
+        ("training", ["--set", 'cluster.faults="nic 3"'], "should be a list"),
         ("decode", ["--phase", "gradients"], "only training has them"),
         (
             "training",
