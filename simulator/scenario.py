@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simulator.reliability.section import Reliability
-from simulator.section import Section
+from simulator.section import MAX_TOKENS, Section
+from simulator.serving_section import Serving
 from topologies.specs import Dtype
-
-MAX_TOKENS = 2**40
 
 
 class Model(Section):
@@ -303,6 +302,7 @@ class Scenario(Section):
     routing: Routing = Routing()
     transport: Transport = Transport()
     network: Network = Network()
+    serving: Serving | None = Field(default=None, description="`epsim serve`: pools, router, KV memory")
     economics: Economics = Economics()
     reliability: Reliability = Reliability()
     calibration: tuple[str, ...] = Field(

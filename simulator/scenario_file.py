@@ -68,6 +68,8 @@ def values(scenario: Scenario) -> dict[str, Any]:
     paths = table.pop("calibration")
     if scenario.reliability == Reliability():  # says nothing about a step
         del table["reliability"]
+    if table["serving"] is None:
+        del table["serving"]  # scenarios that serve no requests keep the digest that they had before there were any
     return table | ({"calibration": [content_digest(path) for path in paths]} if paths else {})
 
 
@@ -132,7 +134,12 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _beside(path: Path, table: dict[str, Any]) -> dict[str, Any]:
-    """Return the table with the paths of calibration files taken from the folder of the file that names them."""
+    """Return the table with the paths of other files taken from the folder of the file that names them."""
+    serving = table.get("serving")
+    if isinstance(serving, dict) and isinstance(serving.get("prefill"), str):
+        sibling = path.parent / serving["prefill"]
+        if sibling.is_file():
+            table = table | {"serving": serving | {"prefill": str(sibling)}}
     named = table.get("calibration")
     if not isinstance(named, list):
         return table

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+MAX_TOKENS = 2**40
+
 
 class Section(BaseModel):
     """A frozen table of a scenario that refuses unknown keys, loose types, NaN and infinity."""

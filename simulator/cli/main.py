@@ -16,6 +16,7 @@ COMMANDS = {
         "Find the largest batch and arrival rate that keep a service level.",
     ),
     "goodput": ("simulator.cli.goodput:goodput", "Days and cost of a training run that failures interrupt."),
+    "serve": ("simulator.cli.serve:serve", "Serve requests: TTFT, TPOT, goodput, cost per token."),
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
     "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),

@@ -26,7 +26,9 @@ def test_shipped_scenarios_are_valid_and_described(name: str) -> None:
     assert scenario.name != "unnamed"
     assert scenario.description
     assert load_scenario(f"{name}.toml") == scenario
-    assert scenario.workload.phase in {"training" if "train" in name or "scaling" in name else name.split("-")[1]}
+    kind = name.split("-")[1]
+    phases = {"train": "training", "scaling": "training", "serve": "decode"}
+    assert scenario.workload.phase == phases.get(kind, kind)
 
 
 def test_overrides_are_toml_and_else_text(small_file: Files) -> None:

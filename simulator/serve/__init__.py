@@ -1,0 +1,1 @@
+"""Requests served by a scenario's instances: pools, run, statistics."""
