@@ -76,7 +76,7 @@ def record(
         model=_name(model),
         max_new_tokens=max_new_tokens,
         phase=phase or ("mixed" if max_new_tokens else "prefill"),  # type: ignore[arg-type]
-        source=f"{model} on {source or prompts.name}",
+        source=f"{_folder(model) or model} on {source or prompts.name}",
         licence=licence,
     )
     check_name(out)
@@ -95,12 +95,17 @@ def _name(model: str) -> str:
     from workloads.errors import WorkloadError
     from workloads.models import load_model
 
-    if Path(model).exists():
-        return Path(model).resolve().name
+    if folder := _folder(model):
+        return folder
     try:
         return load_model(model).id
     except WorkloadError:
         return Path(model).name or model
+
+
+def _folder(model: str) -> str | None:
+    """Return the name of the model's folder, without the path of this machine, if it is one."""
+    return Path(model).resolve().name if Path(model).exists() else None
 
 
 def _report(trace: "Trace", out: Path, as_json: bool) -> None:

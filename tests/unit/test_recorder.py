@@ -248,6 +248,27 @@ def test_code_of_a_model_is_never_run(tmp_path: Path) -> None:
     assert "\n" not in caught.value.problems[0]
 
 
+def test_a_model_without_tokenizer_is_told(tmp_path: Path) -> None:
+    tiny("olmoe").save_pretrained(tmp_path)
+    with pytest.raises(WorkloadError, match="no tokenizer; save it beside the model"):
+        loading.load(str(tmp_path))
+
+
+def test_weights_that_would_be_unpickled_are_not_read(tmp_path: Path) -> None:
+    tiny("olmoe").save_pretrained(tmp_path)
+    words = transformers.PreTrainedTokenizerFast(tokenizer_object=_letters())
+    words.save_pretrained(tmp_path)
+    assert loading.load(str(tmp_path)).model.config.model_type == "olmoe"
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(WorkloadError, match=r"no file named model\.safetensors"):
+        loading.load(str(tmp_path))
+
+
+def _letters() -> Any:
+    tokenizers: Any = pytest.importorskip("tokenizers")
+    return tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+
+
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
 def test_a_device_that_is_not_there(device: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match=f"device '{device}'"):

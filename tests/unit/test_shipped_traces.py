@@ -9,7 +9,6 @@ from workloads.errors import WorkloadError
 from workloads.models import load_model, parameters
 from workloads.routing.counts import read_recorded
 from workloads.routing.files import shipped_traces, trace_file
-from workloads.routing.fit_files import fit_files
 from workloads.routing.measures import cross_layer_share, temporal_share
 from workloads.routing.recorder import small_model
 from workloads.routing.trace import Trace, check_model, read_trace, write_trace
@@ -73,9 +72,8 @@ def test_the_catalogue_describes_the_model_that_the_script_trains() -> None:
     assert parameters(spec).active == pytest.approx(spec.published.active_params, rel=0.03)
 
 
-def test_a_shipped_name_is_read_and_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipped_name_wins_over_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(read_recorded("small-moe"), Trace)
-    assert fit_files([Path("small-moe")], {}).task_sigma.keys() == {"small-moe"}
     monkeypatch.chdir(tmp_path)
     write_trace(Trace(np.zeros((1, 1, 1), dtype=int), np.array([1]), 1, "own"), tmp_path / "own.npz")
     (tmp_path / "own.npz").rename("small-moe")

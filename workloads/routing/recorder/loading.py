@@ -1,6 +1,7 @@
 """Models and prompts from files, as text and weights only: no code of a model's author is ever run."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,10 +45,14 @@ def load(name: str, device: str = "cpu") -> Loaded:
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
         raise WorkloadError(f"device '{device}': {_line(error)}; use cpu, or what torch finds here") from error
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
     safe = {"trust_remote_code": False}
     try:
         check_type(transformers.AutoConfig.from_pretrained(name, **safe).model_type)
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **safe)
+        if not tokenizer("a")["input_ids"]:  # as where a folder has none: transformers then makes up an empty one
+            raise WorkloadError("no tokenizer; save it beside the model")
         model = transformers.AutoModelForCausalLM.from_pretrained(name, dtype="auto", use_safetensors=True, **safe)
         return Loaded(model.to(place).eval(), tokenizer)
     except WorkloadError as error:
