@@ -8,9 +8,10 @@ from simulator.analytic.longest_path import longest_paths
 from simulator.engine.serving.records import ITERATION_PARTS, PART_AT, Floats
 from simulator.engine.serving.times import Attention, PhaseTable, TabulatedTimes
 from simulator.phase.fold import iteration_program
-from simulator.phase.layers import operator_parts, tensor_parallel_parts
+from simulator.phase.layers import operator_parts
 from simulator.phase.serving import ServingIteration, serving_iteration
 from simulator.phase.setup import Setup
+from simulator.phase.tensor_parallel import tensor_parallel_parts
 from simulator.program import PART_INDEX
 from workloads.operators import Phase, attention_operators
 
