@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from simulator.errors import USER_ERRORS
-from simulator.validation import collectives, inference, training
+from simulator.validation import collectives, inference, reliability, training
 from simulator.validation.causes import likely_cause
 from simulator.validation.cells import Cells, Row, RowError
 from simulator.validation.serving_groups import system_of
@@ -49,6 +49,11 @@ PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
     "training": training.predict,
     "inference": inference.predict,
     "collectives": collectives.predict,
+    "reliability": reliability.predict,
+}
+MEASURED: Mapping[str, Callable[[Cells], float]] = {
+    "collectives": collectives.measured,
+    "reliability": reliability.measured,
 }
 
 
@@ -76,12 +81,12 @@ def _replayed(row: Row, area: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": cells.stated("id"),
         "area": _group(cells, area),
-        "metric": cells.stated("metric_norm") or cells.stated("op"),
+        "metric": cells.stated("metric_norm") or cells.stated("op") or cells.stated("metric"),
         "predicted": None,
         "measured": None,
         "unit": "",
         "error": None,
-        "evidence": cells.stated("evidence"),
+        "evidence": cells.stated("evidence") or cells.stated("notes")[1:2],
         "source": cells.stated("source") or cells.stated("url_or_repo"),
         "cause": "",
         **dict.fromkeys(("operation", "fabric", "library"), ""),
@@ -113,7 +118,7 @@ def _fill(cells: Cells, area: str, found: dict[str, Any]) -> str:
     if cells.stated("usable").lower() == "no":
         return f"skipped: {cells.stated('why_not') or 'marked as not usable'}"
     try:
-        found["measured"] = collectives.measured(cells) if area == "collectives" else cells.positive("value_norm")
+        found["measured"] = MEASURED[area](cells) if area in MEASURED else cells.positive("value_norm")
         predicted, found["unit"] = PREDICT[area](cells)
     except RowError as reason:
         return f"unsupported: {reason}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simulator.errors import UserError, did_you_mean
 
-AREAS = ("training", "inference", "collectives")
+AREAS = ("training", "inference", "collectives", "reliability")
 # Other words for an area, and which of its rows they mean: column and the values to keep.
 ALIASES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "prefill": ("inference", "phase_norm", ("prefill",)),
@@ -20,6 +20,7 @@ REQUIRED = {
     "training": ("id", "model", "chip", "chips", "seq_len_norm", "global_batch_sequences", "metric_norm", "value_norm"),
     "inference": ("id", "model", "chip", "ranks", "phase_norm", "metric_norm", "value_norm"),
     "collectives": ("id", "chip", "ranks", "op"),
+    "reliability": ("id", "system", "chips", "metric", "value", "unit"),
 }
 MAX_FILE_BYTES = 50_000_000
 
