@@ -230,6 +230,7 @@ def _training_memory(resolved: Setup, routed: Routed | None) -> tuple[MemoryUse,
         scenario.workload.sequence_tokens * scenario.plan.micro_batch_sequences / resolved.layout.context,
         routed.imbalance if routed else 1.0,
         resolved.machine.memory_bytes,
+        0.0 if scenario.plan.fused_attention else resolved.model.attention.heads * scenario.workload.sequence_tokens,
     )
 
 

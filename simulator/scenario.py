@@ -112,6 +112,10 @@ class Plan(Section):
         default=1,
         description="ZeRO stage: 1 shards optimizer state over DP, 2 gradients too, 3 weights too (FSDP)",
     )
+    fused_attention: bool = Field(
+        default=True,
+        description="training: attention in one kernel (FlashAttention); false: scores pass through memory",
+    )
     overlap_gradients: bool = Field(
         default=False,
         description="training: reduce gradients bucket by bucket beside the last backward, and gather weights "

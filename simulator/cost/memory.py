@@ -5,6 +5,7 @@ from simulator.result import MemoryUse
 from simulator.schedules.table import SCHEDULES
 from workloads.models.counts import Parameters
 from workloads.models.specs import ModelSpec
+from workloads.operators import SCORE_BYTES
 
 # Mixed-precision training state per parameter: weights in BF16, gradients accumulated in FP32, and FP32 master weights
 # with two Adam moments (Rajbhandari et al., arXiv:1910.02054 section 3.1; Megatron-LM's distributed optimizer).
@@ -118,6 +119,7 @@ def training_memory(
     tokens: float,
     imbalance: float,
     capacity_bytes: float,
+    scores: float = 0.0,
 ) -> tuple[MemoryUse, ...]:
     """Return the memory of each pipeline stage's ranks; the busiest EP rank stands for its stage.
 
@@ -129,8 +131,10 @@ def training_memory(
         Tokens of one micro-batch on a CP rank, before TP.
     imbalance
         See `activation_bytes_per_token`.
+    scores
+        Attention scores per token of one layer that pass through memory: heads x context without fused attention.
     """
-    uses = []
+    uses, scores_bytes = [], SCORE_BYTES * scores
     for stage in range(layout.pipeline):
         held = held_parts(layout, schedule, stage)
         own = experts = kept = 0.0
@@ -143,10 +147,13 @@ def training_memory(
                 )
                 for layer in layout.layers_of(part)
             )
+            kept += scores_bytes * len(layout.layers_of(part)) * (recompute in {"none", "light"})
         kept /= len(held)
         holders = copies(layout, schedule)
         shards = layout.dense_copies * holders, layout.expert_groups * holders
-        working = 0.0 if recompute == "none" else activation_bytes_per_token(model, False, "none", dtype, imbalance)
+        working = 0.0
+        if recompute != "none":
+            working = activation_bytes_per_token(model, False, "none", dtype, imbalance) + scores_bytes
         items = {
             "weights": WEIGHT_BYTES * _held(own, experts, shards, zero >= 3),
             "gradients": GRADIENT_BYTES * _held(own, experts, shards, zero >= 2),

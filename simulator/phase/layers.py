@@ -28,6 +28,7 @@ from workloads.operators import (
     router_operators,
     shared_expert_operators,
     stack,
+    unfused_core,
 )
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,8 @@ class Share:
         See `simulator.phase.exchange`.
     overlap_tensor
         Whether TP collectives run in chunks beside the GEMMs around them.
+    fused_attention
+        Whether scores stay on the chip; training only.
     """
 
     tokens: float
@@ -69,6 +72,7 @@ class Share:
     core_share: float = 1.0
     exchange: Exchange = "copies"
     overlap_tensor: bool = False
+    fused_attention: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,15 @@ def local_parts(
     """
     tp = layout.tensor
     attention = attention_operators(
-        model, share.tokens, share.context, share.sequences, share.phase, share.precision, tp, layout.context
+        model,
+        share.tokens,
+        share.context,
+        share.sequences,
+        share.phase,
+        share.precision,
+        tp,
+        layout.context,
+        share.fused_attention,
     )
     buffer_bytes = share.tokens * model.hidden * ACTIVATION_BYTES
     dense, before = np.zeros(len(PARTS)), np.zeros(len(PARTS))
@@ -180,6 +192,10 @@ def _parts(compute_s: Floats, memory_s: Floats, overhead_s: Floats) -> Floats:
 
 def attention_core_parts(model: ModelSpec, machine: Machine, layout: Layout, share: Share) -> Floats:
     """Return the time of the attention core of one layer, by part, ``[len(PARTS)]`` [s]."""
+    if not share.fused_attention:
+        shards = float(layout.tensor * layout.context)
+        unfused = unfused_core(model, share.tokens, share.context, share.phase, shards, layout.context)
+        return operator_parts(stack(unfused), machine, share.core_share)
     core = attention_core(
         model,
         share.tokens,

@@ -239,6 +239,9 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
     if plan.expert_tensor > 1 and (not model.experts or workload.phase != "training"):
         what = f"{workload.phase} does not split experts" if model.experts else f"{model.name} has no routed experts"
         problems.append(f"plan.expert_tensor = {plan.expert_tensor}: {what}; use 1")
+    if not plan.fused_attention and (model.attention.kind == "mla" or workload.phase != "training"):
+        what = "MLA" if model.attention.kind == "mla" else workload.phase
+        problems.append(f"plan.fused_attention = false: {what} runs with fused kernels only; leave it out")
     problems += [*_schedule_problems(plan), *_context_problems(scenario, model)]
     if workload.phase == "prefill" and workload.tokens_per_rank and workload.tokens_per_rank < workload.sequence_tokens:
         problems.append(

@@ -146,6 +146,7 @@ def training_step(resolved: Setup, draw_all: bool) -> TrainingStep:
         scenario.precision.dispatch,
         scenario.precision.combine,
         overlap_tensor=scenario.plan.overlap_tensor,
+        fused_attention=scenario.plan.fused_attention,
     )
     chunks = _chunks(resolved, share, routed)
     gradients = gradient_parts(resolved, chunks)

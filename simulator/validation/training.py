@@ -113,8 +113,17 @@ def _plan(cells: Cells, model: ModelSpec) -> dict[str, Any]:
         "micro_batch_sequences": cells.whole("micro_batch_norm"),
         **_schedule(cells),
         **_overlaps(cells, model),
+        "fused_attention": _fused_attention(cells),
         "zero": ZERO[cells.text("zero")],
     }
+
+
+def _fused_attention(cells: Cells) -> bool:
+    for rule in data("names")["unfused"]:
+        if all(re.fullmatch(pattern, cells.stated(column)) for column, pattern in rule["of"].items()):
+            cells.note("fused_attention", f"no: {rule['because']}")
+            return False
+    return True
 
 
 def _overlaps(cells: Cells, model: ModelSpec) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""Gradient buckets and TP collectives beside compute, as walked one by one, and never slower than one after the other."""
+"""Gradient buckets and TP collectives beside compute: as walked one by one, never slower than without."""
 
 import numpy as np
 import pytest

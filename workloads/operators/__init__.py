@@ -22,8 +22,11 @@ from workloads.operators.records import (
     stack,
 )
 from workloads.operators.totals import kv_bytes_per_sequence, kv_bytes_per_token, model_flop_per_token
+from workloads.operators.unfused import SCORE_BYTES, unfused_core
 
 __all__ = [
+    "SCORE_BYTES",
+    "unfused_core",
     "BF16",
     "BYTES",
     "DtypeName",

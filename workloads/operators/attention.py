@@ -20,6 +20,7 @@ from workloads.operators.records import (
     check_shares,
     stack,
 )
+from workloads.operators.unfused import unfused_core
 
 _CORE: dict[Phase, OperatorClass] = {
     "training_forward": "attention_prefill",
@@ -52,6 +53,7 @@ def attention_operators(
     precision: Precision = BF16,
     tp: int = 1,
     cp: int = 1,
+    fused: bool = True,
 ) -> Operators:
     """Return the operators of one attention block on one rank, its norm included.
 
@@ -74,15 +76,20 @@ def attention_operators(
         Context-parallel ranks that share each sequence, `tokens` being one's share. Each computes an equal part of the
         causal pairs: of the heads by all-to-all (arXiv:2309.14509), of the blocks by a balanced ring
         (arXiv:2310.01889).
+    fused
+        Whether scores stay on the chip (`attention_core`) or pass through memory (`unfused_core`; training).
 
     Source: MLA arXiv:2405.04434 section 2.1 and appendix C; head split arXiv:1909.08053.
     """
     check_shares(tp, heads=model.attention.heads)
     build = _mla if model.attention.kind == "mla" else _gqa
     norm_tokens = tokens / tp if phase.startswith("training") else tokens
+    inner = build(model, tokens, context, sequences, phase, precision, tp, cp)
+    if not fused:
+        inner = [*inner[:-1], *unfused_core(model, tokens, context, phase, tp * cp, cp)]
     steps = [
         norm("attention_norm", norm_tokens, model.hidden, phase),
-        *build(model, tokens, context, sequences, phase, precision, tp, cp),
+        *inner,
         *_output(model, tokens, phase, precision, tp),
     ]
     return stack(steps)
