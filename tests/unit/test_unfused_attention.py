@@ -1,4 +1,4 @@
-"""Attention whose scores pass through memory: counted by hand, dearer than fused, and refused where it does not exist."""
+"""Attention whose scores pass through memory: counted by hand, dearer than fused, refused where there is none."""
 
 import pytest
 
