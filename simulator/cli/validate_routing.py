@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.cli.options import draw, print_json, write_csv
 
+_SKEW = "DeepSeek-R1 on EP32, 256 tokens per rank: busiest over mean, less 1 (+32 slots: redundant)"
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,6 +19,7 @@ def validate_routing(traces: str | None, target: Path, as_json: bool, csv_path: 
     from reports.tables import console, facts_table
     from simulator.validation.recordings import traces_folder
     from simulator.validation.routing import averages
+    from simulator.validation.skew import published_skew
 
     found = traces_folder(traces)
     rows = _compared(found, quiet=as_json)
@@ -25,36 +28,40 @@ def validate_routing(traces: str | None, target: Path, as_json: bool, csv_path: 
     mean = averages(rows)
     title = "Drawn against recorded routing"
     picture = draw(validation_scatter, _frame(mean), path=target / "validation.png", title=title)
+    skew = published_skew()
     if as_json:
-        print_json(rows)
+        print_json({"fidelity": rows, "published_skew": skew})
         return
     terminal = console()
     terminal.print(facts_table([_shown(row) for row in mean], f"{title}, averaged over tasks"))
     within = [row["within"] for row in mean if row["within"] is not None]
     terminal.print(f"{sum(within)} of {len(within)} within their bounds; --csv and --json have every task")
     terminal.print(
-        "held out: fitted to one half of the sequences, judged on the other, both ways"
+        "held out: fitted to one half of the sequences, judged on the other, both ways; OLMoE: not, loads alone"
         if found
-        else "recorded figures are those stored with the shipped statistics; --traces DIR judges on held-out sequences",
+        else "recorded: as stored with the shipped statistics; --traces DIR judges on held-out sequences",
         soft_wrap=True,
     )
+    terminal.print(facts_table([_skew_row(row) for row in skew], _SKEW))
+    terminal.print("routing.mix = 'translation', or routing.strength = 2.9, reaches what was published", soft_wrap=True)
     terminal.print(f"drawn: {picture}", soft_wrap=True, highlight=False)
 
 
 def _compared(traces: Path | None, quiet: bool) -> list[dict[str, Any]]:
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from simulator.validation.routing import fidelity
 
-    shown = track(
-        fidelity(traces),
-        description="drawing routing",
-        console=Console(stderr=True),
-        disable=quiet or not sys.stderr.isatty(),
-        transient=True,
-    )
-    return list(shown)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    hidden = quiet or not sys.stderr.isatty()
+    rows = []
+    with Progress(*columns, console=Console(stderr=True), disable=hidden, transient=True) as progress:
+        shown = progress.add_task("drawing routing")
+        for row in fidelity(traces):
+            rows.append(row)
+            progress.update(shown, description=f"drawing routing; done: {row['statistics']}, {row['task']}")
+    return rows
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
@@ -72,6 +79,14 @@ def _frame(rows: Sequence[dict[str, Any]]) -> "pd.DataFrame":
         for row in rows
     ]
     return pd.DataFrame(columns, columns=["id", "area", "predicted", "measured", "unit", "evidence"])
+
+
+def _skew_row(row: dict[str, Any]) -> dict[str, str]:
+    figures = ("busiest_expert", "busiest_rank", "busiest_rank_redundant", "busiest_rank_redundant_batch")
+    names = ("expert", "rank", "+32 slots", "by one batch")
+    shown = {name: f"{row[figure]:.2f}" if figure in row else "" for name, figure in zip(names, figures, strict=True)}
+    strength = "" if row["strength"] is None else f"{row['strength']:g}"
+    return {"routing": row["routing"], "mix": row["mix"], "strength": strength, **shown}
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from simulator.validation.recordings import RECORDINGS, read_recording
-from workloads.routing.fidelity import chosen, recorded_measures, samples
+from workloads.routing.fidelity import chosen, load_measures, recorded_measures, samples
 from workloads.routing.fit import fit
+from workloads.routing.load import sample_counts
+from workloads.routing.popularity import popularity
 from workloads.routing.spec import DEFAULT, RoutingStatistics, load_statistics
 from workloads.routing.trace import Trace
 
 MODELS = 4  # drawn per task and half
+_LOADS = 40  # drawn per task where only tokens per expert were recorded
 _MOST_TOKENS = 8_192  # of a task that is drawn to be compared with stored figures
 _SIZES = frozenset({"tokens", "sequences"})
 _RELATIVE = {"max_over_mean_": 0.10, "ep8_": 0.05, "ep16_": 0.05, "ep32_": 0.05}  # busiest expert, busiest rank
@@ -31,10 +34,15 @@ def fidelity(traces: Path | None) -> Iterator[Row]:
         were fitted to.
     """
     for path in sorted(DEFAULT.parent.glob("*.toml")):
-        held = traces is not None and path.stem in RECORDINGS
-        compared = _held_out(path.stem, traces) if held and traces else _stored(load_statistics(path))
-        for task, recorded, drawn in compared:
-            yield from _rows(path.stem, "held out" if held else "stored", task, recorded, drawn)
+        yield from judged(path.stem, traces, load_statistics(path))
+
+
+def judged(name: str, traces: Path | None, statistics: RoutingStatistics) -> Iterator[Row]:
+    """Yield the rows of one of the shipped statistics."""
+    held = traces is not None and name in RECORDINGS
+    compared = _held_out(name, traces) if held and traces else _stored(statistics)
+    for task, recorded, drawn in compared:
+        yield from _rows(name, "held out" if held else "stored", task, recorded, drawn)
 
 
 def averages(rows: Iterable[Row]) -> list[Row]:
@@ -80,6 +88,9 @@ Compared = Iterator[tuple[str, Mapping[str, float], Mapping[str, float]]]
 
 def _stored(statistics: RoutingStatistics) -> Compared:
     for task, recorded in statistics.recorded.items():
+        if "sequences" not in recorded:  # tokens per expert were recorded, not each token's experts
+            yield task, recorded, _drawn_load(statistics, task, round(recorded["tokens"]))
+            continue
         length = round(recorded["tokens"] / recorded["sequences"])
         sequences = max(2, -(-int(min(recorded["tokens"], _MOST_TOKENS)) // length))
         shape = _shape(statistics, np.full(sequences, length, dtype=np.int32))
@@ -106,9 +117,20 @@ def _drawn(statistics: RoutingStatistics, task: str, shape: Trace, models: int =
     return _mean([recorded_measures(sample) for sample in samples(statistics, task, shape, models)])
 
 
+def _drawn_load(statistics: RoutingStatistics, task: str, tokens: int) -> dict[str, float]:
+    """Return the measures of drawn loads, each token's sequence another: over so many tokens sequences average out."""
+    rng = np.random.default_rng(0)
+    shape = (statistics.layers, statistics.experts, statistics.top_k)
+    drawn = [
+        sample_counts(popularity(statistics, *shape, rng, mix=task), tokens, tokens, 1, rng) for _ in range(_LOADS)
+    ]
+    return load_measures(np.concatenate(drawn))
+
+
 def _mean(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    shared = set.intersection(*(set(each) for each in measured))
-    return {name: float(np.mean([each[name] for each in measured])) for name in measured[0] if name in shared}
+    """Return each measure's mean over those that have it: the longer half of a task may alone fill a batch."""
+    names = dict.fromkeys(name for each in measured for name in each)
+    return {name: float(np.mean([each[name] for each in measured if name in each])) for name in names}
 
 
 def _shape(statistics: RoutingStatistics, seq_lens: Any) -> Trace:

@@ -54,6 +54,21 @@ def test_a_traces_folder_must_exist(epsim: Epsim) -> None:
     assert "nowhere: no folder 'routing'" in outcome.err
 
 
+def test_validate_routing_prints_the_published_skew(
+    epsim: Epsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"statistics": "s", "basis": "stored", "task": "a", "measure": "max_over_mean_256", "recorded": 2.0}
+    monkeypatch.setattr("simulator.validation.routing.fidelity", lambda traces: averages([{**row, "drawn": 2.1}]))
+    said = epsim("validate", "routing", "--out", tmp_path)
+    assert said.code == 0, said.err
+    assert "1 of 1 within their bounds" in said.out
+    assert "published" in said.out
+    assert max(map(len, said.out.splitlines())) <= 100
+    told = json.loads(epsim("validate", "routing", "--out", tmp_path, "--json").out)
+    assert [each["error"] for each in told["fidelity"]] == [pytest.approx(0.05)]
+    assert told["published_skew"][0]["busiest_rank"] == 1.564
+
+
 def test_families_show_in_a_runs_sources(epsim: Epsim) -> None:
     found = json.loads(epsim("run", "dsv3-decode-h800", "--json").out)
     assert any(source["what"] == "routing: statistics of DeepSeek-V2-Lite" for source in found["sources"])

@@ -1,6 +1,7 @@
 """What sampled routing has to reproduce, measured alike on recorded and sampled tokens."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,23 @@ def recorded_measures(trace: Trace, rng: np.random.Generator | None = None) -> d
         found["cross_layer_share"] = float(cross_layer_share(trace)[0].mean())
     found["nodes_per_token"] = float(nodes_per_token(trace, NODES).mean())
     return {name: round(value, 4) for name, value in found.items() if not np.isnan(value)}
+
+
+def load_measures(load: NDArray[Any]) -> dict[str, float]:
+    """Return those of the measures that tokens per expert tell, of all tokens together (``_whole``), by name.
+
+    Parameters
+    ----------
+    load
+        ``[..., layers, experts]`` tokens per expert; averaged over all but the last axis.
+    """
+    ranks = [number for number in RANKS if load.shape[-1] % number == 0]
+    found = {"max_over_mean_whole": float(busiest_over_mean(load).mean())}
+    found |= {
+        f"ep{number}_imbalance_whole": float(busiest_over_mean(rank_load(load, number)).mean()) for number in ranks
+    }
+    found["entropy"] = float(entropy(load).mean())
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def samples(statistics: RoutingStatistics, task: str, shape: Trace, models: int = 1, seed: int = 0) -> Iterator[Trace]:

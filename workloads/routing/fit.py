@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from workloads.routing.fidelity import recorded_measures, samples
+from workloads.routing.fidelity import load_measures, recorded_measures, samples
 from workloads.routing.fit_ties import fit_ties
 from workloads.routing.measures import batch_load, entropy
 from workloads.routing.moments import Moments, Predictor, load_moments, moments, predictor
@@ -132,6 +132,7 @@ def fit_loads(
         **_figures(spreads, load),
         persistence=default.persistence,
         link=default.link,
+        recorded={task: {"tokens": float(each[0].sum() / top_k), **load_measures(each)} for task, each in load.items()},
         assumed=dict.fromkeys(("sequence_sigma", "persistence", "link", "cold"), why),
         files=dict(files or {}),
     )
