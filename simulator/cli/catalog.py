@@ -129,8 +129,13 @@ def _explain(entry: "BaseModel", prefix: str = "") -> list[dict[str, Any]]:
         value = getattr(entry, key)
         if isinstance(value, BaseModel):
             rows += _explain(value, f"{prefix}{key}.")
+        elif isinstance(value, tuple) and any(isinstance(each, BaseModel) for each in value):
+            for index, each in enumerate(value):
+                rows += _explain(each, f"{prefix}{key}.{index}.")
         elif value not in (None, "", ()):
-            rows.append({"key": f"{prefix}{key}", "value": ", ".join(value) if isinstance(value, tuple) else value})
+            rows.append(
+                {"key": f"{prefix}{key}", "value": ", ".join(map(str, value)) if isinstance(value, tuple) else value}
+            )
     return rows
 
 
