@@ -46,7 +46,7 @@ def parameters(spec: ModelSpec) -> Parameters:
     Feed-forward biases, learned positions and attention sinks are left out: below 0.1 % of any model here.
     """
     hidden, experts = spec.hidden, spec.experts
-    attention = _attention(spec.attention, hidden)
+    attention = _attention(spec.attention, hidden) + _indexer(spec)
     dense = spec.ffn_matrices * hidden * spec.dense_ffn
     router = hidden * experts.routed_experts if experts else 0
     expert = spec.ffn_matrices * hidden * experts.expert_ffn if experts else 0
@@ -76,13 +76,26 @@ def _unreached(experts: Experts | None) -> int:
     return experts.routed_experts - experts.top_k if experts else 0
 
 
+def _indexer(spec: ModelSpec) -> int:
+    """Count the projections of the indexers, the mean over all layers."""
+    a = spec.attention
+    rank = a.q_lora_rank or spec.hidden
+    each = (
+        part.layers
+        * (rank * part.indexer_heads * part.indexer_dim + spec.hidden * (part.indexer_dim + part.indexer_heads))
+        for part in a.sparse
+        if part.indexer_heads
+    )
+    return round(sum(each) / max(spec.layers, sum(part.layers for part in a.sparse)))
+
+
 def _attention(attention: Attention, hidden: int) -> int:
     """Count query, key-value and output projections and their biases."""
     query_width = attention.heads * attention.head_dim
     value_width = attention.heads * attention.v_dim
     rank = attention.q_lora_rank
     query = hidden * rank + rank * query_width if rank else hidden * query_width
-    key_value_width = attention.kv_heads * (attention.head_dim + attention.v_dim)
+    key_value_width = attention.kv_heads * (attention.head_dim + (0 if attention.shared_entry else attention.v_dim))
     if attention.kind == "mla":
         compressed = attention.kv_lora_rank + attention.qk_rope_dim
         expanded = attention.heads * (attention.qk_nope_dim + attention.v_dim)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workloads.errors import WorkloadError
-from workloads.models.specs import Attention, Experts, ModelSpec
+from workloads.models.specs import Attention, Experts, ModelSpec, SparseLayers
 
 # Configurations are a few kilobytes; what is larger isn't one and isn't worth parsing.
 _LARGEST_BYTES = 1 << 20
@@ -188,14 +188,26 @@ def _latent(config: _Config) -> Attention:
         qk_nope_dim=nope,
         qk_rope_dim=rope,
         bias=config.flag("attention_bias"),
+        sparse=_selecting(config),
+    )
+
+
+def _selecting(config: _Config) -> tuple[SparseLayers, ...]:
+    """Read the indexer of DeepSeek-V3.2, which every layer has."""
+    if "index_topk" not in config.values:
+        return ()
+    return (
+        SparseLayers(
+            layers=config.integer("num_hidden_layers"),
+            selected=config.integer("index_topk"),
+            indexer_heads=config.integer("index_n_heads", default=64),
+            indexer_dim=config.integer("index_head_dim", default=128),
+        ),
     )
 
 
 def _deepseek(config: _Config) -> dict[str, Any]:
-    fields = _first_dense(config) | {"attention": _latent(config)}
-    if "index_topk" in config.values:
-        fields["lacks"] = "Sparse attention: described as dense MLA without indexer, so long contexts cost too much."
-    return fields
+    return _first_dense(config) | {"attention": _latent(config)}
 
 
 def _glm(config: _Config) -> dict[str, Any]:

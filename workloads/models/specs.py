@@ -11,6 +11,21 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class SparseLayers(Record):
+    """Layers whose queries see a part of the keys: DeepSeek-V3.2's sparse, V4's compressed attention.
+
+    `compression` tokens make one entry; of these each query takes `selected` (None: all), which an indexer with heads
+    and keys of its own chooses, and the last `window` tokens beside.
+    """
+
+    layers: int = Field(ge=1)
+    compression: int = Field(default=1, ge=1)
+    selected: int | None = Field(default=None, ge=1)
+    window: int = Field(default=0, ge=0)
+    indexer_heads: int = Field(default=0, ge=0)
+    indexer_dim: int = Field(default=0, ge=0)
+
+
 class Attention(Record):
     """Attention of one layer. MLA stores `kv_lora_rank + qk_rope_dim` values per token, the others keys and values.
 
@@ -29,6 +44,8 @@ class Attention(Record):
     bias: bool = False
     window: int | None = Field(default=None, ge=1, description="tokens a sliding-window layer looks back")
     window_layers: int = Field(default=0, ge=0, description="how many layers use the window")
+    sparse: tuple[SparseLayers, ...] = Field(default=(), description="layers that see a selection of the keys")
+    shared_entry: bool = Field(default=False, description="keys and values are one stored entry (DeepSeek-V4)")
     output_groups: int = Field(default=0, ge=0, description="grouped low-rank output projection (DeepSeek-V4)")
     output_rank: int = Field(default=0, ge=0)
 

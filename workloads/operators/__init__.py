@@ -1,6 +1,6 @@
 """FLOPs, memory traffic and kernel count of every operator of a model on one rank, as arrays."""
 
-from workloads.operators.attention import attention_core, attention_operators, query_key_pairs
+from workloads.operators.attention import attention_core, attention_operators
 from workloads.operators.ends import embedding_operators, head_operators, mtp_projection_operators
 from workloads.operators.feedforward import (
     dense_ffn_operators,
@@ -9,6 +9,7 @@ from workloads.operators.feedforward import (
     shared_expert_operators,
 )
 from workloads.operators.kernels import elementwise, gemm, grouped_gemm
+from workloads.operators.layer_kinds import query_key_pairs
 from workloads.operators.records import (
     BF16,
     BYTES,

@@ -1,17 +1,16 @@
 """Operators of the attention block: MLA (expanded and absorbed), GQA, MHA, MQA, sliding window."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from workloads.models.specs import ModelSpec
+from workloads.operators.indexer import indexer_operators
 from workloads.operators.kernels import elementwise, gemm, norm, quantise, unquantised
+from workloads.operators.layer_kinds import attended_pairs, kept_entries, mean_layer, read_entries
 from workloads.operators.records import (
     ACTIVATION_BYTES,
     BF16,
     BYTES,
     Amount,
-    Array,
     Operator,
     OperatorClass,
     Operators,
@@ -30,20 +29,6 @@ _CORE: dict[Phase, OperatorClass] = {
 }
 
 
-def query_key_pairs(queries: Amount, context: Amount, window: int | None = None) -> Array:
-    """Count the causal (query, key) pairs of the last `queries` tokens of a sequence of `context` tokens.
-
-    With a window each query sees at most `window` keys, itself included.
-    """
-    queries, context = np.asarray(queries, dtype=np.float64), np.asarray(context, dtype=np.float64)
-
-    def up_to(tokens: Array) -> Array:
-        short = tokens if window is None else np.minimum(tokens, window)
-        return short * (short + 1.0) / 2.0 + (tokens - short) * short
-
-    return up_to(context) - up_to(context - queries)
-
-
 def attention_operators(
     model: ModelSpec,
     tokens: Amount,
@@ -60,7 +45,7 @@ def attention_operators(
     Parameters
     ----------
     model
-        Windowed and full layers are averaged: the sum over layers is exact, one layer is the mean one.
+        Full, windowed and sparse layers are averaged: the sum over layers is exact, one layer is the mean one.
     tokens
         Query tokens on the rank over all its sequences, scalar or shape [...].
     context
@@ -68,7 +53,8 @@ def attention_operators(
     sequences
         Sequences on the rank, shape [...]; `tokens / sequences` queries each.
     phase
-        `decode` uses the absorbed form of MLA, the others the expanded form.
+        `decode` uses the absorbed form of MLA, the others the expanded form; sparse layers are always absorbed
+        (deepseek-ai/FlashMLA:README.md).
     tp
         Tensor-parallel ranks that split the heads; latents and their projections are replicated. In training the
         norm runs on a `1/tp` slice of the tokens (sequence parallel, arXiv:2205.05198).
@@ -90,6 +76,7 @@ def attention_operators(
     steps = [
         norm("attention_norm", norm_tokens, model.hidden, phase),
         *inner,
+        *indexer_operators(model, tokens, context, sequences, phase, precision),
         *_output(model, tokens, phase, precision, tp),
     ]
     return stack(steps)
@@ -117,7 +104,7 @@ def _mla(
         *quantise("latent_quantise", tokens, latents, q_width + kv_width, precision, phase),
         gemm("q_up", tokens, a.q_lora_rank or model.hidden, q_width, precision, phase),
     ]
-    if phase == "decode":
+    if phase == "decode" or a.sparse:
         plain = unquantised(precision)
         absorb_k = gemm("absorb_k", tokens, a.qk_nope_dim, a.kv_lora_rank, plain, phase, count=heads)
         absorb_v = gemm("absorb_v", tokens, a.kv_lora_rank, a.v_dim, plain, phase, count=heads)
@@ -145,7 +132,7 @@ def _gqa(
 ) -> list[Operator]:
     a = model.attention
     heads, kv_heads = a.heads / tp, max(a.kv_heads / tp, 1.0)
-    q_width, kv_width = heads * a.head_dim, kv_heads * (a.head_dim + a.v_dim)
+    q_width, kv_width = heads * a.head_dim, kv_heads * (a.head_dim + (0 if a.shared_entry else a.v_dim))
     if a.q_lora_rank:
         steps = [
             *quantise("attention_quantise", tokens, model.hidden, a.q_lora_rank + kv_width, precision, phase),
@@ -195,14 +182,17 @@ def attention_core(
     # A CP rank computes as many pairs as it would with a share of the heads of whole sequences.
     tokens, heads, kv_heads = tokens * cp, a.heads / (tp * cp), max(a.kv_heads / tp, 1.0) / cp
     queries = tokens / np.where(np.asarray(sequences) > 0, sequences, 1.0)  # an idle rank has none
-    pairs = sequences * _mean_layer(model, lambda window: query_key_pairs(queries, context, window))
-    keys = sequences * _mean_layer(model, lambda window: np.asarray(np.minimum(context, window or np.inf)))
+    pairs = sequences * mean_layer(model, lambda kind: attended_pairs(kind, queries, context))
+    if phase == "decode":
+        keys = sequences * mean_layer(model, lambda kind: read_entries(kind, queries, context))
+    else:
+        keys = sequences * mean_layer(model, lambda kind: kept_entries(kind, context))
     stored = kv_values_per_token(model, tp) * BYTES[precision.kv]
     cache_write = 0.0 if phase.startswith("training") else tokens * stored
     qk, v = float(a.head_dim), float(a.v_dim)
-    if phase == "decode":
-        if a.kind == "mla":
-            qk, v = float(a.kv_lora_rank + a.qk_rope_dim), float(a.kv_lora_rank)
+    if a.kind == "mla" and (phase == "decode" or a.sparse):
+        qk, v = float(a.kv_lora_rank + a.qk_rope_dim), float(a.kv_lora_rank)
+    if phase == "decode" or a.sparse:
         traffic = keys * stored
     else:
         traffic = keys * (heads if a.kind == "mla" else kv_heads) * (qk + v) * ACTIVATION_BYTES
@@ -218,11 +208,4 @@ def kv_values_per_token(model: ModelSpec, tp: int = 1) -> float:
     a = model.attention
     if a.kind == "mla":
         return float(a.kv_lora_rank + a.qk_rope_dim)
-    return max(a.kv_heads / tp, 1.0) * (a.head_dim + a.v_dim)
-
-
-def _mean_layer(model: ModelSpec, of_window: Callable[[int | None], Array]) -> Array:
-    a = model.attention
-    share = a.window_layers / model.layers if a.window else 0.0
-    full = (1.0 - share) * of_window(None)
-    return full + share * of_window(a.window) if share else full
+    return max(a.kv_heads / tp, 1.0) * (a.head_dim if a.shared_entry else a.head_dim + a.v_dim)

@@ -1,9 +1,18 @@
 """Model FLOPs per token (for MFU) and KV-cache bytes."""
 
-import numpy as np
+from collections.abc import Callable
 
 from workloads.models.specs import ModelSpec
-from workloads.operators.attention import kv_values_per_token, query_key_pairs
+from workloads.operators.attention import kv_values_per_token
+from workloads.operators.layer_kinds import (
+    LayerKind,
+    attended_pairs,
+    indexed_entries,
+    indexer_pairs,
+    indexer_values,
+    kept_entries,
+    mean_layer,
+)
 from workloads.operators.records import Amount, Array
 
 
@@ -24,9 +33,9 @@ def model_flop_per_token(model: ModelSpec, context: float, training: bool, causa
     TFLOP/s per GPU at 272.8 B tokens a day on 2,048 GPUs, arXiv:2505.09343 table 4: 249.7 and 280.2 GFLOP a token.
     """
     a = model.attention
-    windows = [(None, model.layers - a.window_layers), (a.window, a.window_layers)]
-    pairs = sum(layers * _pairs_per_token(context, window, causal) for window, layers in windows)
-    core = 2.0 * a.heads * (a.head_dim + a.v_dim) * pairs
+    widths = 2 * a.kv_lora_rank + a.qk_rope_dim if a.kind == "mla" and a.sparse else a.head_dim + a.v_dim
+    core = 2.0 * a.heads * widths * model.layers * float(mean_layer(model, _per_token(attended_pairs, context, causal)))
+    core += _indexer_flop(model, context, causal)
     return (3.0 if training else 1.0) * (2.0 * _matmul_parameters(model) + core)
 
 
@@ -39,18 +48,33 @@ def kv_bytes_per_token(model: ModelSpec, dtype_bytes: float) -> float:
 
 
 def kv_bytes_per_sequence(model: ModelSpec, context: Amount, dtype_bytes: float) -> Array:
-    """Return the KV-cache bytes of a sequence of `context` tokens, windowed layers keeping their window only."""
-    a = model.attention
-    kept = np.minimum(context, a.window or np.inf)
-    tokens = (model.layers - a.window_layers) * np.asarray(context, dtype=np.float64) + a.window_layers * kept
-    total: Array = tokens * kv_values_per_token(model) * dtype_bytes
+    """Return the KV-cache bytes of a sequence of `context` tokens.
+
+    Windowed layers keep their window only, sparse ones their entries, the window beside them and the indexer's keys.
+    """
+    entries = kv_values_per_token(model) * mean_layer(model, lambda kind: kept_entries(kind, context))
+    index = mean_layer(model, lambda kind: indexer_values(kind) * indexed_entries(kind, context))
+    total: Array = model.layers * (entries + index) * dtype_bytes
     return total
 
 
-def _pairs_per_token(context: float, window: int | None, causal: bool) -> float:
+def _indexer_flop(model: ModelSpec, context: float, causal: bool) -> float:
+    pairs = _per_token(indexer_pairs, context, causal)
+
+    def of_kind(kind: LayerKind) -> Array:
+        heads = kind.sparse.indexer_heads if kind.sparse else 0
+        return 2.0 * heads * indexer_values(kind) * pairs(kind)
+
+    return model.layers * float(mean_layer(model, of_kind))
+
+
+def _per_token(
+    pairs: Callable[[LayerKind, Amount, Amount], Array], context: float, causal: bool
+) -> Callable[[LayerKind], Array]:
+    """Return pairs per token of a kind of layer: the causal mean, or those of the last token."""
     if causal:
-        return float(query_key_pairs(context, context, window)) / context
-    return min(context, window or np.inf)
+        return lambda kind: pairs(kind, context, context) / context
+    return lambda kind: pairs(kind, 1.0, context)
 
 
 def _matmul_parameters(model: ModelSpec) -> float:
