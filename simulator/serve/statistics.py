@@ -17,8 +17,8 @@ from workloads.requests.table import Requests
 
 COLUMN = {name: index for index, name in enumerate(TIMELINE)}
 QUANTILES = (0.5, 0.9, 0.99)
-# A run is called unstable if fewer than this share of the requests of its last third were done within it, and more
-# were under way at the end than after two thirds.
+# A run is called unstable if fewer requests than this share of those that came in its last third were done in it, and
+# more wait at its end than before.
 KEEPS_UP = 0.9
 
 
@@ -91,7 +91,7 @@ def serving_result(
         slo=slo,
         goodput_per_s=float(ok.sum()) / length if slo else None,
         goodput_share=float(ok.sum()) / max(int(inside.sum()), 1) if slo else None,
-        cached_share=float(log.cached_prefix.sum() / log.work.prompt_tokens.sum()),
+        cached_share=float(log.cached_prefix.sum() / max(log.work.prompt_tokens[np.isfinite(log.admitted_s)].sum(), 1)),
         preemptions=int(log.preemptions.sum()),
         iterations=log.iterations,
         events=log.events,
@@ -125,14 +125,26 @@ def _tokens_within(log: Log, low: float, high: float) -> tuple[float, float]:
 
 
 def _kept_up(log: Log, span_s: float) -> bool:
+    """Tell whether requests were done as fast as they came in the last third, or no more of them wait than before."""
     arrival, finish = log.work.arrival_s, np.where(np.isfinite(log.finish_s), log.finish_s, np.inf)
     if span_s <= 0:
         return True
     late = 2.0 / 3.0 * span_s
     arrived = int((arrival > late).sum())
     done = int(((finish > late) & (finish <= span_s)).sum())
-    before, after = (int(((arrival <= at) & (finish > at)).sum()) for at in (late, span_s))
-    return done >= KEEPS_UP * arrived or after <= before * 1.2 + 3.0 * np.sqrt(before + 1.0)
+    before, after = (_waiting(log, at) for at in (late, span_s))
+    return done >= KEEPS_UP * arrived or after <= before * 1.2 + 3.0 * np.sqrt(before + 10.0)
+
+
+def _waiting(log: Log, at_s: float) -> float:
+    """Return the requests without a first token, and those that wait for decode instances, at a time."""
+    first = np.where(np.isfinite(log.first_s), log.first_s, np.inf)
+    waiting = float(((log.work.arrival_s <= at_s) & (first > at_s)).sum())
+    rows = timeline_of(log, 1)
+    rows = rows[rows[:, 0] <= at_s]
+    for instance in np.unique(rows[:, COLUMN["instance"]]):
+        waiting += float(rows[rows[:, COLUMN["instance"]] == instance][-1, COLUMN["waiting"]])
+    return waiting
 
 
 def _gaps(log: Log) -> Spread:
@@ -215,6 +227,7 @@ def _assumptions(deployed: Deployment) -> tuple[str, ...]:
     notes = [
         "ranks of an instance run in lock step: an iteration ends with the rank whose attention takes longest and with "
         "the mean wait for the busiest expert rank",
+        "saturation is that of full batches with all ranks alike and nothing cached; uneven ranks reach less",
         "warm-up and drain are left out: the window counts requests that arrive, and tokens that come, within it; "
         "inter-token times, preemptions and shares of time count the whole run",
     ]

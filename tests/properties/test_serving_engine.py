@@ -60,6 +60,7 @@ def check_instance(serving: Serving, instance: Instance) -> None:
     assert (rows[NEED] >= 0).all()
     assert (batch.sequences == np.bincount(batch.rank, minlength=spec.ranks)).all()
     assert batch.sequences.max() <= spec.max_sequences
+    assert (batch.pending == batch.by_rank(rows[NEED])).all()
     lent = np.zeros(spec.ranks)
     for source, column in serving.sending.values():
         if source is batch:

@@ -9,6 +9,7 @@ Ints = NDArray[np.int64]
 # per decode iteration, blocks held, order of admission, time of its last token [s].
 REQUEST, RANK, CACHED, NEED, STEPS, RATE, BLOCKS, ORDER, EMITTED = range(9)
 ROWS = 9
+MANY_BLOCKS = 2**32  # more than a rank has
 
 
 class Batch:
@@ -18,6 +19,9 @@ class Batch:
     ----------
     ranks, rank_blocks, block_tokens
         As in `PoolSpec`.
+
+    `free`, `sequences` and `pending` are ``[ranks]``: free KV blocks (-1 on a rank that has failed), sequences, and
+    prompt tokens still to compute.
     """
 
     def __init__(self, ranks: int, rank_blocks: int, block_tokens: int) -> None:
@@ -26,6 +30,7 @@ class Batch:
         self.block_tokens = block_tokens
         self.free = np.full(ranks, rank_blocks, dtype=np.int64)
         self.sequences = np.zeros(ranks, dtype=np.int64)
+        self.pending = np.zeros(ranks)
 
     @property
     def rows(self) -> Floats:
@@ -46,11 +51,15 @@ class Batch:
         """Return the blocks that hold so many tokens."""
         return -int(-tokens // self.block_tokens)
 
-    def best_rank(self, blocks: int, max_sequences: int) -> int | None:
-        """Return the rank with most free blocks, if it has room for a sequence of `blocks`."""
-        free = np.where(self.sequences < max_sequences, self.free, -1)
-        rank = int(free.argmax())
-        return rank if free[rank] >= blocks else None
+    def best_rank(self, blocks: int, max_sequences: int, budget: float) -> int | None:
+        """Return the rank for a sequence of `blocks`: least prompt tokens to compute, then most free blocks.
+
+        Ranks that have an iteration full of prompts take no more, so that late requests may find a better one.
+        """
+        able = (self.sequences < max_sequences) & (self.free >= blocks) & (self.pending < budget)
+        if not able.any():
+            return None
+        return int(np.where(able, self.pending * MANY_BLOCKS - self.free, np.inf).argmin())
 
     def add(
         self,
@@ -71,6 +80,7 @@ class Batch:
         self.count += 1
         self.free[rank] -= blocks
         self.sequences[rank] += 1
+        self.pending[rank] += need
 
     def remove(self, index: int, keep_blocks: bool = False) -> Floats:
         """Take a sequence out and return its column; the last one moves to its place.
@@ -83,6 +93,7 @@ class Batch:
         column = self.columns[:, index].copy()
         rank = int(column[RANK])
         self.sequences[rank] -= 1
+        self.pending[rank] -= column[NEED]
         if not keep_blocks:
             self.free[rank] += int(column[BLOCKS])
         self.count -= 1

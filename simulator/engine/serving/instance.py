@@ -227,6 +227,7 @@ class Instance:
         self._chunks = None
         rows[CACHED, prompts] += chunk
         rows[NEED, prompts] -= chunk
+        self.batch.pending -= np.bincount(rows[RANK, prompts].astype(np.int64), chunk, self.spec.ranks)
         log.computed_tokens += float(chunk.sum())
         leave = []
         for index in prompts[rows[NEED, prompts] <= 0].tolist():

@@ -59,7 +59,7 @@ class Queue:
             computed = self.role == "decode" or request in self.swapped
             tokens = float(log.work.prompt_tokens[request] + np.rint(log.tokens[request]) - computed)
             blocks = batch.blocks_for(tokens + 1)
-            rank = batch.best_rank(blocks, spec.max_sequences)
+            rank = batch.best_rank(blocks, spec.max_sequences, spec.token_budget)
             if rank is None or (batch.sequences[rank] and batch.free[rank] < blocks + reserve):
                 return
             heapq.heappop(self.waiting)
