@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simulator.cli.options import draw, folder, print_json, settings, slug, table_output, write_csv
+from simulator.cli.options import chip_counts, draw, folder, print_json, settings, slug, table_output, write_csv
 
 if TYPE_CHECKING:
     from simulator.study.goodput import Outlook
@@ -71,18 +71,12 @@ def goodput(
 
 
 def _chips(scenario: str, overrides: tuple[str, ...], sizes: str | None) -> list[int]:
-    from simulator.errors import UserError
     from simulator.phase.setup import setup
     from simulator.scenario_file import load_scenario
-    from simulator.study.sweep import parse_over
 
     if sizes is None:
         return [setup(load_scenario(scenario, overrides)).machine.chips]
-    words = parse_over([f"--chips={sizes}"])[0][1]
-    wrong = [word for word in words if not word.isdigit() or int(word) < 1]
-    if wrong:
-        raise UserError(*(f"--chips: '{word[:40]}' is not a whole number above 0" for word in wrong))
-    return sorted({int(word) for word in words})
+    return chip_counts(sizes)
 
 
 def _outlooks(

@@ -15,6 +15,7 @@ COMMANDS = {
         "simulator.cli.serve_limit:serve_limit",
         "Find the largest batch and arrival rate that keep a service level.",
     ),
+    "scale": ("simulator.cli.scale:scale", "Strong or weak scaling of training, and what stops it."),
     "goodput": ("simulator.cli.goodput:goodput", "Days and cost of a training run that failures interrupt."),
     "serve": ("simulator.cli.serve:serve", "Serve requests: TTFT, TPOT, goodput, cost per token."),
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),

@@ -46,6 +46,26 @@ def folder(out: str | None, default: str | Path) -> Path:
     return Path(out)
 
 
+def chip_counts(text: str) -> list[int]:
+    """Return rising whole numbers from `--chips 256,512,...,2048`.
+
+    Raises
+    ------
+    UserError
+        If one is none: each named.
+    """
+    from simulator.errors import UserError
+    from simulator.study.sweep import filled_in
+
+    words = filled_in([word.strip() for word in text.split(",") if word.strip()], "--chips")
+    if not words:
+        raise UserError("--chips: no sizes; give for example 256,512,1024")
+    wrong = [word for word in words if not (word.isascii() and word.isdigit()) or int(word) < 1]
+    if wrong:
+        raise UserError(*(f"--chips: '{word[:40]}' is not a whole number above 0" for word in wrong))
+    return sorted({int(word) for word in words})
+
+
 def print_json(value: Any) -> None:
     """Print JSON, with empty numbers as null."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -15,6 +15,7 @@ from simulator.scenario_file import load_scenario
 MAX_POINTS = 20_000
 VALUES = re.compile(r"\[[^\]]*\]|[^,\[]+")  # commas inside a list are part of the value
 Point = tuple[tuple[str, str], ...]
+Task = tuple[str, tuple[str, ...], Point]
 
 
 def parse_over(options: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -35,7 +36,7 @@ def parse_over(options: Sequence[str]) -> list[tuple[str, list[str]]]:
         elif key.strip() in axes:
             problems.append(f"--over {option}: {key.strip()} is swept twice; give all its values in one --over")
         else:
-            axes[key.strip()] = list(dict.fromkeys(_filled_in(values, option)))
+            axes[key.strip()] = list(dict.fromkeys(filled_in(values, f"--over {option}")))
             points *= len(axes[key.strip()])
     if points > MAX_POINTS:
         problems.append(f"--over: {points} points; sweep at most {MAX_POINTS} at once")
@@ -44,7 +45,7 @@ def parse_over(options: Sequence[str]) -> list[tuple[str, list[str]]]:
     return list(axes.items())
 
 
-def _filled_in(values: Sequence[str], option: str) -> list[str]:
+def filled_in(values: Sequence[str], where: str) -> list[str]:
     """Replace `a, b, ..., z` by the series that a and b begin: geometric where that reaches z, else arithmetic.
 
     Raises
@@ -60,15 +61,15 @@ def _filled_in(values: Sequence[str], option: str) -> list[str]:
         if at < 2 or not 0 < first < second < last:
             raise ValueError
     except (ValueError, IndexError):
-        raise UserError(f"--over {option}: '...' stands between two rising whole numbers and a last one") from None
+        raise UserError(f"{where}: '...' stands between two rising whole numbers and a last one") from None
     ratio, step = second // first, second - first
     if ratio * first == second and round(math.log(last / second, ratio), 9).is_integer():
         between = [second * ratio**n for n in range(1, round(math.log(last / second, ratio)))]
     elif (last - second) % step == 0 and (last - second) // step <= MAX_POINTS:
         between = list(range(second + step, last, step))
     else:
-        raise UserError(f"--over {option}: {first}, {second}, ... does not reach {last}; write the values out")
-    return [*values[:at], *map(str, between), *_filled_in(values[at + 1 :], option)]
+        raise UserError(f"{where}: {first}, {second}, ... does not reach {last}; write the values out")
+    return [*values[:at], *map(str, between), *filled_in(values[at + 1 :], where)]
 
 
 def grid(axes: Sequence[tuple[str, Sequence[str]]]) -> list[Point]:
@@ -101,7 +102,11 @@ def run_points(
     points = grid(axes)
     for scenario in scenarios:
         _check_values(scenario, overrides, axes)
-    tasks = [(scenario, tuple(overrides), point) for scenario in scenarios for point in points]
+    return run_tasks([(scenario, tuple(overrides), point) for scenario in scenarios for point in points], jobs)
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int) -> Iterator[dict[str, Any]]:
+    """Return one row per task (scenario, overrides, point), in order; computed as it is read."""
     if jobs == 1 or len(tasks) == 1:
         return map(_row, tasks)
     import joblib
@@ -118,7 +123,7 @@ def _check_values(scenario: str, overrides: Sequence[str], axes: Sequence[tuple[
             load_scenario(scenario, [*overrides, f"{key}={value}"])
 
 
-def _row(task: tuple[str, tuple[str, ...], Point]) -> dict[str, Any]:
+def _row(task: Task) -> dict[str, Any]:
     scenario, overrides, point = task
     row: dict[str, Any] = {"series": scenario} | {key: _number(value) for key, value in point}
     try:
