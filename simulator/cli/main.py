@@ -23,6 +23,7 @@ COMMANDS = {
     "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),
     "catalog": ("simulator.cli.catalog:catalog", "List and explain chips, fabrics, clusters and models."),
     "trace": ("simulator.cli.trace:trace", "Record expert routing, bring it in from other tools, and look at it."),
+    "plan": ("simulator.cli.plan:plan", "Bring in parallel plans of other tools."),
     "place": ("simulator.cli.place:place", "Place experts on ranks, and judge placements on tokens held out."),
     "topology": ("simulator.cli.topology:topology", "Show the tiers of a cluster's network, and draw it."),
     "scenarios": ("simulator.cli.scenarios:scenarios", "List the shipped scenarios, or print one to start from."),
