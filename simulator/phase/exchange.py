@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.collectives import Kind
-from simulator.cost.expert_parallel import ExpertPaths, Op, token_bytes
+from simulator.cost.expert_parallel import ExpertPaths, Mode, Op, token_bytes
 from simulator.cost.expert_parallel_time import dispatch_cost
 from simulator.phase.collectives import group_cost
 from simulator.phase.machine import Machine
@@ -37,6 +37,24 @@ def exchange_of(scenario: Scenario, layout: Layout) -> Exchange:
     if scenario.workload.phase != "training" and layout.tensor == layout.expert > 1:
         return "summed"
     return "gathered" if scenario.transport.library == ALL_GATHER else "copies"
+
+
+def issued_s(paths: ExpertPaths | None, mode: Mode, machine: Machine) -> tuple[float, float]:
+    """Return how long kernels of dispatch and combine hold the compute stream of a GPU [s]; the wire time does not.
+
+    In low-latency mode both are a sending and a receiving kernel on the stream of the layers, the wire works between
+    them (receive hook, deepseek-ai/DeepEP:README.md). An empty operation is those two kernels and a round trip, so its
+    time bounds theirs from above. On Ascend vector cores carry the exchange beside the cube cores
+    (arXiv:2506.12708 section 4.2.2); in normal mode cores are taken away instead.
+    """
+    if (
+        paths is None
+        or mode != "low-latency"
+        or machine.calibrations.fabric(machine.network.planes[0].fabric).collective.library == "HCCL"
+    ):
+        return 0.0, 0.0
+    outer = paths.constants[max(load.plane for load in paths.loads)]
+    return outer.dispatch_fixed_s, outer.combine_fixed_s
 
 
 def exchange_parts(

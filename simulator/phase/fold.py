@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from simulator.analytic.longest_path import longest_paths
 from simulator.phase.layers import LayerTimes
-from simulator.program import Program, ProgramBuilder
+from simulator.program import PART_INDEX, Program, ProgramBuilder
 from simulator.result import PARTS
 from workloads.models.specs import ModelSpec
 
@@ -30,6 +30,25 @@ def layer_blocks(model: ModelSpec, times: LayerTimes) -> Floats:
     for index, block in enumerate((times.dispatch, times.experts, times.combine), start=1):
         blocks[index, :, dense:] = block
     return blocks
+
+
+def issued_on_compute(blocks: Floats, dispatch_s: float, combine_s: float) -> Floats:
+    """Return blocks whose dispatch and combine begin with time on the compute stream, still under their own names.
+
+    Parameters
+    ----------
+    blocks
+        ``[4, ..., len(PARTS)]`` from `layer_blocks`.
+    dispatch_s, combine_s
+        Time that kernels of the exchange hold the compute stream for, at most what the operation takes [s].
+    """
+    moved: Floats = blocks.copy()
+    for compute, (name, time_s) in ((0, ("dispatch", dispatch_s)), (2, ("combine", combine_s))):
+        index = PART_INDEX[name]
+        own = np.minimum(blocks[compute + 1, ..., index], time_s)
+        moved[compute, ..., index] += own
+        moved[compute + 1, ..., index] -= own
+    return moved
 
 
 def stage_sums(blocks: Floats, stage_layers: tuple[int, ...]) -> Floats:

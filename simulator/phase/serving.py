@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.memory import serving_memory
-from simulator.phase.fold import iteration_program, layer_blocks
+from simulator.phase.fold import issued_on_compute, iteration_program, layer_blocks
 from simulator.phase.layers import LayerTimes, Share, layer_times, operator_parts
 from simulator.phase.migration import rebalancing_parts
 from simulator.phase.routed import Routed
@@ -132,7 +132,7 @@ def serving_iteration(resolved: Setup) -> ServingIteration:
     """Return the iteration of a resolved prefill or decode scenario."""
     model, load = resolved.model, asked_load(resolved)
     times, routed = drawn_layers(resolved, load)
-    blocks = layer_blocks(model, times)
+    blocks = issued_on_compute(layer_blocks(model, times), *resolved.issued_s)
     blocks = np.broadcast_to(blocks, (4, ITERATIONS * load.halves, *blocks.shape[2:]))
     blocks = blocks.reshape(4, ITERATIONS, load.halves, model.layers, len(PARTS))
     ends = end_parts(resolved, load, times) + rebalancing_parts(resolved, routed)

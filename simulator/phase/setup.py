@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode
 from simulator.errors import USER_ERRORS, UserError
-from simulator.phase.exchange import ALL_GATHER, Exchange, exchange_of
+from simulator.phase.exchange import ALL_GATHER, Exchange, exchange_of, issued_s
 from simulator.phase.group import routing_problems
 from simulator.phase.machine import Machine, WhatIf, machine
 from simulator.phase.routed import Routed, route
@@ -43,6 +43,12 @@ class Setup:
     def exchange(self) -> Exchange:
         """How the ranks of an EP group exchange tokens."""
         return exchange_of(self.scenario, self.layout)
+
+    @property
+    def issued_s(self) -> tuple[float, float]:
+        """How long dispatch and combine hold the compute stream where two micro-batches overlap [s]."""
+        overlapped = self.scenario.plan.overlap == "two-microbatch" and self.exchange == "copies"
+        return issued_s(self.paths, self.mode, self.machine) if overlapped else (0.0, 0.0)
 
     @property
     def core_share(self) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.analytic.longest_path import longest_path
-from simulator.phase.fold import iteration_program, layer_blocks
+from simulator.phase.fold import issued_on_compute, iteration_program, layer_blocks
 from simulator.phase.layers import LayerTimes, local_parts
 from simulator.phase.migration import rebalancing_parts
 from simulator.phase.serving import (
@@ -106,7 +106,8 @@ class SteadyState:
         moved = (drawn.dispatch, drawn.experts, drawn.combine) if drawn else (none, none, none)
         times = LayerTimes(*local, *moved)
         ends = end_parts(resolved, load, times) + (drawn.moving if drawn else 0.0)
-        program = iteration_program(layer_blocks(model, times), ends, load.halves)
+        blocks = issued_on_compute(layer_blocks(model, times), *resolved.issued_s)
+        program = iteration_program(blocks, ends, load.halves)
         parts = attribute(program, *longest_path(program), [0])[0]
         step_s, gained = float(parts.sum()), tokens_gained(resolved, load)
         decode = resolved.scenario.workload.phase == "decode"

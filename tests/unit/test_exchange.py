@@ -78,3 +78,27 @@ def test_training_can_not_gather():
 def test_links_of_a_collective_exchange_are_not_shown_as_copies():
     with pytest.raises(UserError, match="collective"):
         traffic(setup(scenario(transport={"library": "all-gather"})), "dispatch")
+
+
+def overlapped(**changes):
+    return iteration(**{**changes, "plan": {"expert": 8, "overlap": "two-microbatch", **changes.get("plan", {})}})
+
+
+def test_sending_and_receiving_kernels_hold_the_compute_stream_of_a_gpu():
+    alone, beside = iteration(), overlapped(workload={"batch_per_rank": 2 * BATCH})
+    issued = beside.setup.issued_s
+    assert min(issued) > 0
+    assert last_layer(beside, 0, "dispatch") == pytest.approx(2 * issued[0])
+    assert last_layer(beside, 2, "combine") == pytest.approx(2 * issued[1])
+    # nothing is lost: two halves of the doubled batch exchange what two such batches do, one after the other
+    for name in ("dispatch", "combine"):
+        index = PART_INDEX[name]
+        total = [found.blocks[:, 0, :, -1, index].sum() for found in (alone, beside)]
+        assert total[1] == pytest.approx(2 * total[0])
+
+
+def test_nothing_is_issued_where_nothing_hides_or_vector_cores_exchange():
+    assert iteration().setup.issued_s == (0.0, 0.0)
+    assert overlapped(transport={"mode": "normal"}).setup.issued_s == (0.0, 0.0)
+    on_ascend = {"name": "cloudmatrix384", "chips": 4}
+    assert overlapped(cluster=on_ascend, precision={"gemm": "int8", "dispatch": "int8"}).setup.issued_s == (0.0, 0.0)
