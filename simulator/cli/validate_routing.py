@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.cli.options import draw, print_json, write_csv
 
-_SKEW = "DeepSeek-R1 on EP32, 256 tokens per rank: busiest over mean, less 1 (+32 slots: redundant)"
+_SKEW = "DeepSeek-R1 on EP32: busiest over mean, less 1 (+32 slots: redundant)"
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def validate_routing(traces: str | None, target: Path, as_json: bool, csv_path: 
     within = [row["within"] for row in mean if row["within"] is not None]
     terminal.print(f"{sum(within)} of {len(within)} within their bounds; --csv and --json have every task")
     terminal.print(
-        "held out: fitted to one half of the sequences, judged on the other, both ways; OLMoE: not, loads alone"
+        "held out: fitted to one half of the sequences, judged on the other, both ways; OLMoE: loads, not held out"
         if found
         else "recorded: as stored with the shipped statistics; --traces DIR judges on held-out sequences",
         soft_wrap=True,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
 from simulator.validation.recordings import RECORDINGS, read_recording
@@ -33,16 +34,18 @@ def fidelity(traces: Path | None) -> Iterator[Row]:
         ways. None: the shipped statistics are judged on the figures that are stored with them, of the tokens that they
         were fitted to.
     """
-    for path in sorted(DEFAULT.parent.glob("*.toml")):
-        yield from judged(path.stem, traces, load_statistics(path))
+    parallel: Any = joblib.Parallel(n_jobs=-1, return_as="generator")
+    paths = sorted(DEFAULT.parent.glob("*.toml"))
+    for rows in parallel(joblib.delayed(judged)(path.stem, traces, load_statistics(path)) for path in paths):
+        yield from rows
 
 
-def judged(name: str, traces: Path | None, statistics: RoutingStatistics) -> Iterator[Row]:
-    """Yield the rows of one of the shipped statistics."""
+def judged(name: str, traces: Path | None, statistics: RoutingStatistics) -> list[Row]:
+    """Return the rows of one of the shipped statistics."""
     held = traces is not None and name in RECORDINGS
     compared = _held_out(name, traces) if held and traces else _stored(statistics)
-    for task, recorded, drawn in compared:
-        yield from _rows(name, "held out" if held else "stored", task, recorded, drawn)
+    basis = "held out" if held else "stored"
+    return [row for task, recorded, drawn in compared for row in _rows(name, basis, task, recorded, drawn)]
 
 
 def averages(rows: Iterable[Row]) -> list[Row]:
