@@ -1,6 +1,6 @@
 """Request-level results as tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -49,6 +49,22 @@ def serving_tables(result: ServingResult) -> Iterator[RenderableType]:
     if result.warnings:
         yield bullets("Warnings", result.warnings, "yellow")
     yield bullets("Assumptions", result.assumptions)
+
+
+def sweep_rows_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the rows of a sweep over rates as a table."""
+    made = table("Rates", "scenario", "rate/s", "stable", "TTFT p50", "p99", "TPOT p50", "p99", "out/s/chip", "goodput")
+    for row in rows:
+        times = [cell(units.seconds(row[name])) for name in ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s")]
+        made.add_row(
+            cell(row["label"]),
+            cell(units.number(row["rate"])),
+            cell("yes" if row["stable"] else "NO"),
+            *times,
+            cell(units.number(row["output_tokens_per_s_per_chip"])),
+            cell(units.percent(row["goodput_share"])),
+        )
+    return made
 
 
 def _facts(result: ServingResult) -> Iterator[tuple[str, str]]:

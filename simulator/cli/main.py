@@ -18,6 +18,7 @@ COMMANDS = {
     "scale": ("simulator.cli.scale:scale", "Strong or weak scaling of training, and what stops it."),
     "goodput": ("simulator.cli.goodput:goodput", "Days and cost of a training run that failures interrupt."),
     "serve": ("simulator.cli.serve:serve", "Serve requests: TTFT, TPOT, goodput, cost per token."),
+    "serve-sweep": ("simulator.cli.serve_sweep:serve_sweep", "Serve requests at several rates: Pareto of TPOT."),
     "compare": ("simulator.cli.compare:compare", "Put scenarios side by side, per chip, per watt and per dollar."),
     "validate": ("simulator.cli.validate:validate", "Replay published measurements: predicted, measured, error."),
     "calibrate": ("simulator.cli.calibrate:calibrate", "Fit a fabric or chip to your own measurements."),

@@ -20,6 +20,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 # A run is called unstable if fewer requests than this share of those that came in its last third were done in it, and
 # more wait at its end than before.
 KEEPS_UP = 0.9
+LONG_ENOUGH = 5.0  # arrivals should last so many times what most requests take end to end
 
 
 def spread(values: Floats) -> Spread:
@@ -65,7 +66,8 @@ def serving_result(
     into, out = _tokens_within(log, low, high)
     ok = _within(seen, slo, done)
     spent = [money(pool.resolved.scenario.economics, pool.resolved.machine.chip, pool.chips) for pool in deployed.pools]
-    stable = not log.stopped and _kept_up(log, requests.span_s)
+    within = requests.span_s == 0 or requests.rate_per_s <= saturation or bool(log.cached_prefix.any())
+    stable = within and not log.stopped and _kept_up(log, requests.span_s)
     counted = {name: spread(values[inside]) for name, values in seen.items()}
     return ServingResult(
         scenario=deployed.scenario.name,
@@ -99,8 +101,26 @@ def serving_result(
         **_money(spent, deployed, log, into / length, out / length),
         sources=_sources(deployed),
         assumptions=(*_assumptions(deployed), *dict.fromkeys(note for each in spent for note in each.assumptions)),
-        warnings=(*notes, *_warnings(stable, log, requests, saturation)),
+        warnings=(*notes, *_short(counted["end_to_end_s"], requests), *_warnings(stable, log, requests, saturation)),
     )
+
+
+def sweep_row(result: ServingResult) -> dict[str, float | bool | str | None]:
+    """Return what a sweep over rates shows of a result."""
+    return {
+        "note": f"{result.offered_per_s:,.0f}/s" if result.offered_per_s >= 100 else f"{result.offered_per_s:.3g}/s",
+        "stable": result.stable,
+        "saturation_per_s": result.saturation_per_s,
+        "ttft_p50_s": result.ttft_s.p50,
+        "ttft_p99_s": result.ttft_s.p99,
+        "tpot_p50_s": result.tpot_s.p50,
+        "tpot_p99_s": result.tpot_s.p99,
+        "input_tokens_per_s_per_chip": result.input_tokens_per_s_per_chip,
+        "output_tokens_per_s_per_chip": result.output_tokens_per_s_per_chip,
+        "goodput_share": result.goodput_share,
+        "usd_per_million_output_tokens": result.usd_per_million_output_tokens,
+        "preemptions": result.preemptions,
+    }
 
 
 def _within(seen: dict[str, Floats], slo: dict[str, float], done: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -235,6 +255,15 @@ def _assumptions(deployed: Deployment) -> tuple[str, ...]:
         notes.append("projections of prompt and decode tokens of one iteration are counted one after the other")
         notes.append("cost is shared between input and output by their tokens in each iteration")
     return (*notes, *deployed.notes)
+
+
+def _short(end_to_end: Spread, requests: Requests) -> list[str]:
+    if requests.span_s == 0 or end_to_end.p90 is None or requests.span_s > LONG_ENOUGH * end_to_end.p90:
+        return []
+    return [
+        f"short run: requests arrive for {requests.span_s:.3g} s and one in ten takes longer than {end_to_end.p90:.3g} s, "
+        "so load is still rising in the window and throughput is too low; use more requests"
+    ]
 
 
 def _warnings(stable: bool, log: Log, requests: Requests, saturation: float) -> list[str]:

@@ -112,3 +112,14 @@ def test_bad_lines_are_counted_or_refused(epsim: Command, small_file: Files, tmp
     data = json.loads(epsim("serve", "small.toml", "--requests", "t.jsonl", "--skip-bad-lines", "--json").out)
     assert data["requests"] == 39
     assert "line 4: prompt of no tokens: left out" in data["warnings"][0]
+
+
+def test_a_sweep_over_rates_has_a_row_and_a_point_each(epsim: Command, small_file: Files, tmp_path: Path) -> None:
+    outcome = epsim("serve-sweep", small_file("decode"), *SYNTHETIC, "--rates", "20,80", "--out", "o", "--csv", "r.csv")
+    assert outcome.code == 0, outcome.err
+    assert max(map(len, outcome.out.splitlines())) <= 100
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"rows.csv", "pareto.png"}
+    rows = pd.read_csv(tmp_path / "r.csv")
+    assert rows["rate"].tolist() == [20, 80]
+    assert rows["output_tokens_per_s_per_chip"].is_monotonic_increasing
+    assert epsim("serve-sweep", "small.toml", *SYNTHETIC, "--rates", "a,b").code == 2
