@@ -261,7 +261,7 @@ def _short(end_to_end: Spread, requests: Requests) -> list[str]:
     if requests.span_s == 0 or end_to_end.p90 is None or requests.span_s > LONG_ENOUGH * end_to_end.p90:
         return []
     return [
-        f"short run: requests arrive for {requests.span_s:.3g} s and one in ten takes longer than {end_to_end.p90:.3g} s, "
+        f"short run: requests arrive for {requests.span_s:.3g} s, one in ten takes more than {end_to_end.p90:.3g} s, "
         "so load is still rising in the window and throughput is too low; use more requests"
     ]
 
