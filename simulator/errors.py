@@ -14,11 +14,14 @@ class UserError(ValueError):
     ----------
     problems
         One line per problem, each naming the place, the value and the remedy.
+    hint
+        What would work instead, where that was found out; empty where not.
     """
 
-    def __init__(self, *problems: str) -> None:
+    def __init__(self, *problems: str, hint: str = "") -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.hint = hint
 
 
 USER_ERRORS = (UserError, TopologyError, WorkloadError)

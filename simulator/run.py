@@ -89,7 +89,7 @@ def simulate(scenario: Scenario, allow_oom: bool = False, change: WhatIf | None 
     evaluate: Evaluator = execute if scenario.fidelity == "des" else longest_path
     if scenario.workload.phase == "training":
         step = training_step(resolved, draw_all=scenario.fidelity == "des")
-        memory = _training_memory(resolved, step.routed)
+        memory = step_memory(resolved, step.routed)
         warnings = _refuse_oom(memory, allow_oom)
         parts, ran = _train(step, evaluate)
         result = _result(resolved, parts, step.routed, memory, warnings, 1.0, _training_notes(step))
@@ -217,7 +217,8 @@ def _plan(resolved: Setup) -> dict[str, int | str]:
     return sizes
 
 
-def _training_memory(resolved: Setup, routed: Routed | None) -> tuple[MemoryUse, ...]:
+def step_memory(resolved: Setup, routed: Routed | None) -> tuple[MemoryUse, ...]:
+    """Return the memory of a training step's ranks by stage; without routing, as if it were balanced."""
     scenario = resolved.scenario
     return training_memory(
         resolved.model,

@@ -81,6 +81,9 @@ def main() -> None:
     except USER_ERRORS as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
+        hint = getattr(error, "hint", "")
+        if hint:
+            click.echo(f"hint: {hint}", err=True)
         sys.exit(2)
 
 

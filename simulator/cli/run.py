@@ -58,13 +58,13 @@ def run(
     from reports.tables import console, result_table, source_table
     from simulator.manifest import manifest_bytes, result_bytes
     from simulator.output import write_file, write_folder
-    from simulator.run import simulate
     from simulator.scenario_file import load_scenario
+    from simulator.study.nearest import simulate_or_suggest
     from simulator.timeline import timeline
 
     own = (f"calibration={json.dumps(calibration)}",) if calibration else ()
     asked = load_scenario(scenario, (*overrides, *own))
-    simulation = simulate(asked, allow_oom)
+    simulation = simulate_or_suggest(asked, allow_oom)
     result = simulation.result
     if timeline_file:
         write_file(Path(timeline_file), timeline(simulation))

@@ -1,6 +1,6 @@
 """What every phase starts from: the model as run, its layout, its formats, and how experts exchange tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from simulator.cost.expert_parallel import ExpertPaths, Mode
@@ -102,24 +102,7 @@ def setup(scenario: Scenario, change: WhatIf | None = None) -> Setup:
         If names are unknown, the plan does not tile, or the workload lacks what its phase needs.
     """
     model, target = _model_and_machine(scenario, change)
-    plan, training = scenario.plan, scenario.workload.phase == "training"
-    placed = layout(
-        target.ranks,
-        plan.tensor,
-        plan.pipeline,
-        plan.expert,
-        plan.data,
-        *_work(model),
-        model.attention.heads,
-        scenario.workload.global_batch_sequences if training else None,
-        plan.micro_batch_sequences,
-        plan.layers_per_stage,
-        _parts_per_rank(plan),
-        SCHEDULES[plan.schedule].folded,
-        plan.context,
-        plan.context_exchange,
-        plan.expert_tensor,
-    )
+    placed = plan_layout(scenario, model, target.ranks)
     mode = transport_mode(scenario, target)
     several = model.experts is not None and placed.expert > 1
     paths = transport_paths(scenario, target, placed, mode) if several else None
@@ -132,6 +115,41 @@ def setup(scenario: Scenario, change: WhatIf | None = None) -> Setup:
     formats = scenario.precision
     precision = Precision(gemm=formats.gemm, weights=formats.gemm, kv=formats.kv)
     return Setup(scenario, model, parameters(model), target, placed, precision, mode, paths)
+
+
+def plan_layout(scenario: Scenario, model: ModelSpec, ranks: int) -> Layout:
+    """Return the scenario's plan laid over `ranks`.
+
+    Raises
+    ------
+    UserError
+        With every check of workload and plan that fails, at once.
+    """
+    plan, training = scenario.plan, scenario.workload.phase == "training"
+    problems = list(_workload_problems(scenario, model))
+    try:
+        placed = layout(
+            ranks,
+            plan.tensor,
+            plan.pipeline,
+            plan.expert,
+            plan.data,
+            *_work(model),
+            model.attention.heads,
+            scenario.workload.global_batch_sequences if training else None,
+            plan.micro_batch_sequences,
+            plan.layers_per_stage,
+            _parts_per_rank(plan),
+            SCHEDULES[plan.schedule].folded,
+            plan.context,
+            plan.context_exchange,
+            plan.expert_tensor,
+        )
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    return placed
 
 
 def _work(model: ModelSpec) -> tuple[list[float], float]:
@@ -147,20 +165,19 @@ def _work(model: ModelSpec) -> tuple[list[float], float]:
 
 
 def _model_and_machine(scenario: Scenario, change: WhatIf | None) -> tuple[ModelSpec, Machine]:
-    """Look both up, and say all that is wrong with either at once."""
+    """Look both up, and say all that is wrong with either at once, with the workload too where the machine is."""
     problems: list[str] = []
     model, target = None, None
     try:
         model = model_as_run(scenario)
-        _check_workload(scenario, model)
     except USER_ERRORS as error:
         problems += error.problems
     try:
         target = machine(scenario, change)
     except USER_ERRORS as error:
         problems += error.problems
-    if model is None or target is None or problems:
-        raise UserError(*problems)
+    if model is None or target is None:
+        raise UserError(*(_workload_problems(scenario, model) if model else ()), *problems)
     return model, target
 
 
@@ -226,7 +243,7 @@ def _context_problems(scenario: Scenario, model: ModelSpec) -> Iterator[str]:
         )
 
 
-def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
+def _workload_problems(scenario: Scenario, model: ModelSpec) -> Sequence[str]:
     needs = {"training": "global_batch_sequences", "prefill": "tokens_per_rank", "decode": "batch_per_rank"}
     workload, plan, problems = scenario.workload, scenario.plan, []
     for phase, key in needs.items():
@@ -259,5 +276,4 @@ def _check_workload(scenario: Scenario, model: ModelSpec) -> None:
     problems += routing_problems(scenario.routing)
     if plan.expert > 1 and not model.experts:
         problems.append(f"plan.expert = {plan.expert}: {model.name} has no routed experts; use 1")
-    if problems:
-        raise UserError(*problems)
+    return problems

@@ -17,7 +17,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
         ["plan.virtual_stages = 1: schedule 'interleaved' needs several parts"],
     ),
     ("training", [INTERLEAVED[0], "plan.pipeline=1"], ["plan.virtual_stages = 1", "plan.pipeline = 1"]),
-    ("training", [*INTERLEAVED, "plan.virtual_stages=3"], ["4 layers would split into 6 parts; use at most 2"]),
+    ("training", [*INTERLEAVED, "plan.virtual_stages=4"], ["4 layers would split into 8 parts; use at most 3"]),
     (
         "training",
         [*INTERLEAVED, "plan.virtual_stages=4", "plan.tensor=3"],
@@ -47,7 +47,7 @@ def test_every_misfit_of_schedule_and_plan_has_its_line(
     outcome = epsim("run", small_file(phase), *(part for setting in settings for part in ("--set", setting)))
     assert outcome.code == 2
     assert outcome.out == ""
-    lines = outcome.err.splitlines()
+    lines = [line for line in outcome.err.splitlines() if not line.startswith("hint: the nearest plan that ")]
     assert len(lines) == len(places), outcome.err
     for line, place in zip(lines, places, strict=True):
         assert line.startswith("error: ")
