@@ -30,6 +30,7 @@ Examples:
   epsim validate --defaults
   epsim validate routing
   epsim validate reliability
+  epsim validate scaling
 """
 )
 @click.argument("area", required=False)
@@ -51,8 +52,8 @@ def validate(
 ) -> None:
     """Replay measurements of AREA: predicted, measured, error, evidence, source.
 
-    AREA is training, inference, collectives or reliability, or a part of them: prefill, decode, serving, dispatch.
-    Without FILE the published measurements that ship with epsim are replayed.
+    AREA is training, scaling, reliability, inference or collectives, or a part of them: prefill, decode, serving,
+    dispatch. Without FILE the published measurements that ship with epsim are replayed.
 
     AREA routing compares drawn with recorded routing: on sequences held out of the fit, where recorded traces are at
     hand (--traces, EPSIM_TRACES or ../shared/traces), else on figures stored with the shipped statistics.

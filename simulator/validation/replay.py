@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from simulator.errors import USER_ERRORS
-from simulator.validation import collectives, inference, reliability, training
+from simulator.validation import collectives, inference, reliability, scaling, training
 from simulator.validation.causes import likely_cause
 from simulator.validation.cells import Cells, Row, RowError
 from simulator.validation.serving_groups import system_of
@@ -50,6 +50,7 @@ PREDICT: Mapping[str, Callable[[Cells], tuple[float, str]]] = {
     "inference": inference.predict,
     "collectives": collectives.predict,
     "reliability": reliability.predict,
+    "scaling": scaling.predict,
 }
 MEASURED: Mapping[str, Callable[[Cells], float]] = {
     "collectives": collectives.measured,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simulator.errors import UserError, did_you_mean
 
-AREAS = ("training", "inference", "collectives", "reliability")
+AREAS = ("training", "inference", "collectives", "reliability", "scaling")
 # Other words for an area, and which of its rows they mean: column and the values to keep.
 ALIASES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "prefill": ("inference", "phase_norm", ("prefill",)),
@@ -20,6 +20,10 @@ REQUIRED = {
     "training": ("id", "model", "chip", "chips", "seq_len_norm", "global_batch_sequences", "metric_norm", "value_norm"),
     "inference": ("id", "model", "chip", "ranks", "phase_norm", "metric_norm", "value_norm"),
     "collectives": ("id", "chip", "ranks", "op"),
+    "scaling": (
+        *("id", "model", "chip", "chips", "baseline_chips"),
+        *("global_batch_sequences", "metric_norm", "value_norm"),
+    ),
     "reliability": ("id", "system", "chips", "metric", "value", "unit"),
 }
 MAX_FILE_BYTES = 50_000_000
@@ -95,7 +99,7 @@ def area_of(rows: Sequence[Mapping[str, str]], where: str, asked: str = "") -> s
         return asked
     fitting = [area for area in AREAS if not missing[area]]
     if fitting:
-        return fitting[0]
+        return fitting[-1]  # rows of scaling have all that rows of training have
     nearest = min(AREAS, key=lambda area: len(missing[area]))
     raise UserError(*_missing_lines(where, nearest, missing[nearest], columns))
 

@@ -56,7 +56,7 @@ DISPATCH = {
     "time_us": "120",
 }
 GOODPUT = {"id": "mine-6", "system": "ours", "chips": "1000", "metric": "goodput", "value": "97", "unit": "%"}
-ROWS = {"training": TRAINING, "inference": DECODE, "collectives": DISPATCH, "reliability": GOODPUT}
+ROWS = {"training": TRAINING, "inference": DECODE, "collectives": DISPATCH, "reliability": GOODPUT, "scaling": TRAINING}
 
 
 def one(area: str, **changes: str) -> dict[str, Any]:
@@ -84,7 +84,9 @@ def test_shipped_rows_are_predicted_or_say_why_not(area: str) -> None:
 
 def test_shipped_rows_cover_both_vendors_and_all_phases() -> None:
     rows = {area: shipped_rows(area) for area in AREAS}
-    for found in rows.values():
+    for area, found in rows.items():
+        if area == "scaling":  # no series on Ascend was published with its plan
+            continue
         chips = [(row.get("chip") or row["system"]).lower() for row in found]
         assert any("ascend" in chip for chip in chips)
         assert any("ascend" not in chip for chip in chips)
