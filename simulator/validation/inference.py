@@ -1,6 +1,7 @@
 """Rows of prefill and decode: the iteration that they describe, and the metric that they measured."""
 
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any
 
 from simulator.result import Result
@@ -97,12 +98,22 @@ def scenario_table(cells: Cells, phase: str) -> tuple[ClusterSpec, dict[str, Any
         "workload": {"phase": phase},
         "plan": {"tensor": tensor, "expert": expert, "data": _groups(cells, ranks, tensor)},
         "precision": {**formats(cells.text("weight_dtype")), "kv": cache},
+        "calibration": _engine_kernels(cells, spec),
     }
     (_decode if phase == "decode" else _prefill)(cells, table)
     if model.experts:
         table["routing"] = _routing(cells, model, expert)
         table["plan"]["overlap"] = _overlap(cells, expert)
     return spec, table
+
+
+def _engine_kernels(cells: Cells, spec: ClusterSpec) -> list[str]:
+    """Return the calibration of the row's engine and version on its chip, where kernels of it are published."""
+    name = data("names")["engines"].get(cells.stated("engine"), {}).get(spec.chip)
+    if name is None:
+        return []
+    cells.note("kernels", f"as published for {cells.stated('engine')}")
+    return [str(files("simulator.validation").joinpath("engines", f"{name}.toml"))]
 
 
 def _groups(cells: Cells, ranks: int, tensor: int) -> int:

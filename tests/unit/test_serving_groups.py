@@ -5,7 +5,9 @@ from scipy.stats import spearmanr
 
 from reports.serving_errors import serving_errors_table
 from reports.text import render
+from simulator.validation.replay import replay_each
 from simulator.validation.serving_groups import left_out_reasons, rank_correlation, serving_errors, time_error
+from simulator.validation.tables import shipped_rows
 
 
 def row(predicted, measured, metric="tpot_ms", source="aiconfigurator silicon", system="b200 service"):
@@ -53,3 +55,13 @@ def test_a_group_without_prediction_is_not_listed_and_the_table_fits():
     assert serving_errors([row(None, 5.0)]) == []
     table = serving_errors_table(serving_errors([row(1.0, 2.0)]), [("skipped: " + "long " * 40, 3)])
     assert max(map(len, render(table).splitlines())) <= 100
+
+
+def test_rows_of_an_engine_run_with_its_published_kernels():
+    rows = {row["id"]: row for row in shipped_rows("inference")}
+    ours = rows["sgl-h100-prefill-2048"]
+    others = {**ours, "engine": "SGLang 2030-01-01"}
+    known, other = (next(iter(replay_each([each], "inference"))) for each in (ours, others))
+    assert "kernels = as published" in known["defaults"]
+    assert "kernels" not in other["defaults"]
+    assert known["predicted"] < other["predicted"]
