@@ -63,7 +63,7 @@ Examples:
 @click.option(
     "-o", "--out", type=click.Path(), metavar="DIR", help="Write the best placement as files of serving stacks."
 )
-@click.option("--dense-layers", type=click.IntRange(min=0), default=0, help="Dense layers that SGLang's file counts.")
+@click.option("--dense-layers", type=click.IntRange(min=0), default=0, help="Dense layers that SGLang's files count.")
 @click.option("--draw", "picture", type=click.Path(), metavar="FILE", help="Picture; default out/NAME-placement.png.")
 @table_output
 def place(
@@ -97,7 +97,8 @@ def place(
     from simulator.study.placing_source import Asked, judge
 
     group = Group(ranks, redundant, ranks_per_node, groups)
-    answer = judge(trace, group, Asked(policies, every, placement, model, holdout, in_time, tokens_per_rank, seed))
+    asked = Asked(policies, every, placement, model, holdout, in_time, tokens_per_rank, seed, dense_layers)
+    answer = judge(trace, group, asked)
     rows = [_row(judged) for judged in answer.placements]
     if csv_path:
         write_csv(rows, csv_path)

@@ -26,7 +26,10 @@ Examples:
 @click.option("--schedule", metavar="TASK,TASK,...", help="Tasks one after another in equal parts, instead of --mix.")
 @click.option("--strength", type=float, default=1.0, help="Skew: 0 uniform, 1 as recorded, 4 nearly collapsed.")
 @click.option(
-    "--drift", type=float, default=0.0, help="Share of every preference that is new from one part to the next."
+    "--drift",
+    type=float,
+    default=0.0,
+    help="How far the load moves from one part to the next: log weights correlate by 1 - drift.",
 )
 @click.option("--drift-parts", type=click.IntRange(min=2), default=8, help="Parts that drift sets apart.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Random seed.")

@@ -13,7 +13,7 @@ from simulator.study.placing import BATCHES, Group, Judged, judge_counts, judge_
 from simulator.study.rebalancing import Rebalanced, rebalanced
 from workloads.models import load_model
 from workloads.models.specs import Experts
-from workloads.placement import Policy
+from workloads.placement import Placement, Policy
 from workloads.placement_files.readers import read_placement
 from workloads.routing.counts import CountTrace, read_recorded
 from workloads.routing.files import trace_file
@@ -41,6 +41,8 @@ class Asked:
         File of another placement to judge.
     model
         Model that routing is drawn for from statistics; None for the recorded one.
+    dense_layers
+        Layers without experts in front that its file may count, as SGLang's does.
     holdout, in_time, tokens_per_rank, seed
         As in `simulator.study.placing.judge_trace`.
     """
@@ -53,6 +55,7 @@ class Asked:
     in_time: bool
     tokens_per_rank: int
     seed: int
+    dense_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def _by_tokens(trace: Trace, group: Group, asked: Asked) -> Answer:
         in_time=asked.in_time,
         tokens_per_rank=asked.tokens_per_rank,
         seed=asked.seed,
-        given=read_placement(asked.placement, group.ranks) if asked.placement else None,
+        given=_given(asked, group, trace.moe_layers),
     )
     tokens = group.ranks * asked.tokens_per_rank
     kept = "the last" if asked.in_time else "other"
@@ -136,10 +139,20 @@ def _by_counts(counts: NDArray[Any], top_k: int, group: Group, asked: Asked, rem
         asked.policies,
         holdout=asked.holdout,
         seed=asked.seed,
-        given=read_placement(asked.placement, group.ranks) if asked.placement else None,
+        given=_given(asked, group, counts.shape[1]),
     )
     independent = "which experts a token uses together is not known: ranks and nodes per token take them as independent"
     return Answer(found, _again(counts, group, asked) if asked.every else [], [remark, independent])
+
+
+def _given(asked: Asked, group: Group, moe_layers: int) -> Placement | None:
+    """Return the placement of the MoE layers alone, if one is given."""
+    if asked.placement is None:
+        return None
+    found = read_placement(asked.placement, group.ranks)
+    if len(found.slot_expert) == moe_layers + asked.dense_layers:
+        return Placement(found.slot_expert[asked.dense_layers :], found.experts)
+    return found
 
 
 def _again(load: NDArray[Any], group: Group, asked: Asked) -> list[Rebalanced]:

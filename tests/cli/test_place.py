@@ -114,8 +114,10 @@ def test_an_unknown_trace_is_one_line(epsim: Epsim) -> None:
 
 
 def test_a_given_placement_is_judged_too(epsim: Epsim, topics: Path, tmp_path: Path) -> None:
-    made = json.loads(epsim("place", topics, "--ranks", 16, "--policy", "balanced", "-o", "to", "--json").out)
-    for name, extra in (("ascend.json", []), ("eplb.npz", [])):
+    made = json.loads(
+        epsim("place", topics, "--ranks", 16, "--policy", "balanced", "-o", "to", "--dense-layers", 2, "--json").out
+    )
+    for name, extra in (("ascend.json", []), ("eplb.npz", []), ("sglang.json", ["--dense-layers", 2])):
         told = json.loads(epsim("place", topics, "--ranks", 16, "--placement", f"to/{name}", *extra, "--json").out)
         rows = {row["placement"]: row for row in told["placements"]}
         assert rows["file"]["busiest"] == made["placements"][-1]["busiest"]

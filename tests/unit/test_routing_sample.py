@@ -13,7 +13,7 @@ from workloads.routing.fidelity import recorded_measures
 from workloads.routing.load import sample_counts
 from workloads.routing.measures import batch_load, busiest_over_mean, cross_layer_share, temporal_share
 from workloads.routing.popularity import expected_popularity
-from workloads.routing.preferences import Preferences, Ties, drifted, preferences
+from workloads.routing.preferences import Preferences, Ties, drifting, preferences
 from workloads.routing.sample import sample_tokens
 from workloads.routing.spec import load_statistics
 from workloads.routing.strata import arrange, tables
@@ -109,11 +109,20 @@ def test_counts_drawn_at_once_are_as_uneven_as_tokens(tokens: int, sequences: in
 
 
 def test_drift_keeps_spread_and_loses_likeness() -> None:
-    moved = drifted(model(6, 256, 8, mix="law"), 3, 0.6, np.random.default_rng(7))
+    moved = drifting(model(6, 256, 8, mix="law"), 3, 0.6, np.random.default_rng(7))
     first, second, third = moved.log_weight.reshape(3, -1)
     assert np.corrcoef(first, second)[0, 1] == pytest.approx(0.6, abs=0.05)
     assert np.corrcoef(first, third)[0, 1] == pytest.approx(0.36, abs=0.05)
     assert third.std() == pytest.approx(first.std(), rel=0.05)
+
+
+def test_drift_of_a_trace_is_that_of_runs() -> None:
+    """Log weights of neighbouring parts correlate by 1 - drift, as `routing.drift` has it."""
+    drawing = Drawing(40, 16, 4, sequence_tokens=50, mix="law", drift=0.5, drift_parts=2)
+    load = batch_load(draw_trace(STATISTICS, drawing, 40_000, 0), 20_000)
+    first, second = np.log(load + 1.0)
+    likeness = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(first, second, strict=True)])
+    assert likeness == pytest.approx(0.5, abs=0.12)
 
 
 def test_a_schedule_runs_the_tasks_one_after_another() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
-from workloads.routing.preferences import MIXED, Preferences, drifted, preferences
+from workloads.routing.preferences import MIXED, Preferences, drifting, preferences
 from workloads.routing.sample import sample_tokens
 from workloads.routing.spec import BROAD, RoutingStatistics, broad
 from workloads.routing.trace import Trace
@@ -33,7 +33,7 @@ class Drawing:
     strength
         Factor on all spreads.
     drift
-        Share of the variance of every preference that is new from one part to the next.
+        How far preferences move from one part to the next: log weights correlate by 1 - drift.
     drift_parts
         Equal parts of the sequences that drift sets apart.
     """
@@ -91,7 +91,7 @@ def draw_trace(statistics: RoutingStatistics, drawing: Drawing, tokens: int, see
     if drawing.drift:
         part = np.arange(lens.size) * drawing.drift_parts // lens.size
         rows = rows + part * len(model.tasks)
-        model = drifted(model, drawing.drift_parts, (1 - drawing.drift) ** 0.5, rng)
+        model = drifting(model, drawing.drift_parts, 1 - drawing.drift, rng)
     about = f"drawn from statistics of {statistics.model}, seed {seed}: {statistics.source}"
     ids = sample_tokens(model, lens, rng, rows=rows)
     return Trace(ids, lens.astype(np.int32), drawing.experts, statistics.model, "mixed", about, statistics.licence)

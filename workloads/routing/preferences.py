@@ -140,7 +140,7 @@ def at_depth(profile: Sequence[float] | Floats, layers: int) -> Floats:
     return np.asarray(np.interp(at, np.linspace(0, 1, knots.size), knots))
 
 
-def drifted(model: Preferences, steps: int, likeness: float, rng: np.random.Generator) -> Preferences:
+def drifting(model: Preferences, steps: int, likeness: float, rng: np.random.Generator) -> Preferences:
     """Return preferences that move on: the rows of a task at `steps` consecutive times, one after the other.
 
     A step keeps the share `likeness` of each log weight and fills up with a new one of the same spread, so that loads
