@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simulator.calibration.fabrics import CollectiveConstants, ExpertParallelConstants, FabricCalibration
+from simulator.calibration.fabrics import (
+    CollectiveConstants,
+    CopyConstants,
+    ExpertParallelConstants,
+    FabricCalibration,
+)
 from simulator.cost.expert_parallel import ExpertPaths, Mode, expert_paths, over_nics
 from simulator.cost.expert_parallel_sources import Sent, sent_cost, sent_loads
 from simulator.cost.expert_parallel_time import dispatch_cost
@@ -21,6 +26,7 @@ from workloads.placement import EMPTY, Placement
 from workloads.traffic import traffic
 
 RING = CollectiveConstants(kind="assumed", source="test", fraction=1, step_s=0, launch_s=0)
+COPIES = CopyConstants(kind="assumed", source="test", write_fraction=1, read_fraction=1, launch_s=0)
 
 
 def constants(**given: float) -> Callable[[str], FabricCalibration]:
@@ -28,7 +34,8 @@ def constants(**given: float) -> Callable[[str], FabricCalibration]:
     normal, low_latency = (
         ExpertParallelConstants.model_validate({**base, **given, "copies": copies}) for copies in ("rank", "expert")
     )
-    return lambda name: FabricCalibration(fabric=name, collective=RING, normal=normal, low_latency=low_latency)
+    shared = {"collective": RING, "copies": COPIES, "normal": normal, "low_latency": low_latency}
+    return lambda name: FabricCalibration.model_validate({"fabric": name, **shared})
 
 
 def pods(sizes: list[int]) -> Network:
