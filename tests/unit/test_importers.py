@@ -653,6 +653,10 @@ def test_the_kind_is_recognised(tmp_path: Path) -> None:
         assert kind_of([path], KNOWN) == kind
     with pytest.raises(WorkloadError, match=r"(?s)no importer can read it.*as token-json: "):
         kind_of([tmp_path / "odd.json"], KNOWN)
+    (tmp_path / "old.pt").write_bytes(b"\x80\x02}q\x00.")  # what all say alike is said once
+    with pytest.raises(WorkloadError, match=r"old\.pt: a bare pickle") as caught:
+        kind_of([tmp_path / "old.pt"], KNOWN)
+    assert len(caught.value.problems) == 1
     with pytest.raises(WorkloadError, match="no importer takes files named so"):
         kind_of([tmp_path / "odd.dat"], KNOWN)
 

@@ -85,13 +85,14 @@ def kind_of(paths: Sequence[Path], options: Options) -> str:
     """
     files = _all_files(paths)
     suffixes = {file.suffix for file in files}
-    refused, found = [], []
+    refused: dict[str, str] = {}
+    found = []
     for kind in (kind for kind, known in _SUFFIXES.items() if not suffixes.isdisjoint(known)):
         try:
             import_trace(kind, files, options)
             found.append(kind)
         except WorkloadError as error:
-            refused.append(f"as {kind}: {error.problems[0].removeprefix(f'{files[0]}: '):.200}")
+            refused[kind] = f"{error.problems[0].removeprefix(f'{files[0]}: '):.200}"
     if len(found) == 1:
         return found[0]
     where = f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}"
@@ -99,7 +100,10 @@ def kind_of(paths: Sequence[Path], options: Options) -> str:
         raise WorkloadError(f"{where}: can be read as {' or '.join(found)}; state which as KIND")
     if not refused:
         raise WorkloadError(f"{where}: no importer takes files named so; state the KIND, one of {', '.join(KINDS)}")
-    raise WorkloadError(f"{where}: no importer can read it; state the KIND if one of these is yours", *refused)
+    if len(said := set(refused.values())) == 1:
+        raise WorkloadError(f"{where}: {said.pop()}")
+    lines = (f"as {kind}: {reason}" for kind, reason in refused.items())
+    raise WorkloadError(f"{where}: no importer can read it; state the KIND if one of these is yours", *lines)
 
 
 def _all_files(paths: Sequence[Path]) -> list[Path]:
