@@ -92,7 +92,7 @@ def test_misfits_have_a_line(
     outcome = epsim("run", small_file("training"), *(part for each in settings for part in ("--set", each)))
     assert outcome.code == 2
     assert said in outcome.err
-    assert all(line.startswith("error: ") for line in outcome.err.splitlines())
+    assert all(line.startswith(("error: ", "hint: ")) for line in outcome.err.splitlines())
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
